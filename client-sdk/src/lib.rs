@@ -1,0 +1,1 @@
+//! Trades and watches through Gatemesh gateways.

@@ -1,0 +1,224 @@
+//! The bounded queue of ticks between a venue's thread and the node.
+//!
+//! Each tick is numbered here, on arrival, before anything can be lost. While there is room the queue keeps every
+//! tick in order. When it is full, ticks **conflate**: per instrument the newest one waits outside and goes in when
+//! room appears; what it replaced shows as a gap in the numbers. A feed that may wait (a replay) uses
+//! [`TickQueue::push_wait`] and loses nothing.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use protocol::{InstrumentId, Tick};
+use tokio::sync::Notify;
+
+/// A tick and its number: from 1 per instrument and epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SequencedTick {
+    /// Its number.
+    pub seq: u64,
+    /// The tick.
+    pub tick: Tick,
+}
+
+/// See the module.
+pub struct TickQueue {
+    capacity: usize,
+    inner: Mutex<Inner>,
+    arrived: Notify,
+    room: Condvar,
+}
+
+#[derive(Default)]
+struct Inner {
+    queue: VecDeque<SequencedTick>,
+    /// The newest tick per instrument of those that found the queue full, oldest instrument first.
+    overflow: HashMap<InstrumentId, SequencedTick>,
+    seqs: HashMap<InstrumentId, u64>,
+    received: u64,
+    conflated: u64,
+    closed: bool,
+}
+
+/// Counts since the queue was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TickCounts {
+    /// Ticks pushed.
+    pub received: u64,
+    /// Ticks that a newer one of the same instrument replaced before they were taken.
+    pub conflated: u64,
+}
+
+impl TickQueue {
+    /// A queue for at most `capacity` ticks, and one more per instrument when it is full.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        TickQueue { capacity: capacity.max(1), inner: Mutex::default(), arrived: Notify::new(), room: Condvar::new() }
+    }
+
+    /// Numbers the tick and queues it; never waits.
+    pub fn push(&self, tick: Tick) {
+        let mut inner = self.lock();
+        let instrument = tick.instrument();
+        let seq = inner.number(&instrument);
+        let tick = SequencedTick { seq, tick };
+        if inner.queue.len() < self.capacity && inner.overflow.is_empty() {
+            inner.queue.push_back(tick);
+        } else if inner.overflow.insert(instrument, tick).is_some() {
+            inner.conflated += 1;
+        }
+        drop(inner);
+        self.arrived.notify_one();
+    }
+
+    /// Numbers the tick and queues it, waiting for room up to `patience`; for feeds that can wait.
+    /// Gives the tick back, not numbered, if there was no room (or the queue is closed).
+    pub fn push_wait(&self, tick: Tick, patience: Duration) -> Result<(), Box<Tick>> {
+        let inner = self.lock();
+        let full =
+            |inner: &mut Inner| !inner.closed && (inner.queue.len() >= self.capacity || !inner.overflow.is_empty());
+        let (mut inner, _) =
+            self.room.wait_timeout_while(inner, patience, full).unwrap_or_else(PoisonError::into_inner);
+        if inner.closed || full(&mut inner) {
+            return Err(Box::new(tick));
+        }
+        let seq = inner.number(&tick.instrument());
+        inner.queue.push_back(SequencedTick { seq, tick });
+        drop(inner);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Moves up to `max` ticks to `batch`, waiting until there is one. Safe to cancel: nothing is lost.
+    pub async fn pop_batch(&self, batch: &mut Vec<SequencedTick>, max: usize) {
+        loop {
+            if self.try_pop_batch(batch, max) > 0 {
+                return;
+            }
+            self.arrived.notified().await;
+        }
+    }
+
+    /// Moves up to `max` ticks to `batch` and says how many; does not wait.
+    pub fn try_pop_batch(&self, batch: &mut Vec<SequencedTick>, max: usize) -> usize {
+        let mut inner = self.lock();
+        let mut count = inner.queue.len().min(max);
+        batch.extend(inner.queue.drain(..count));
+        if inner.queue.is_empty() && !inner.overflow.is_empty() && count < max {
+            let waiting: Vec<_> = inner.overflow.drain().map(|(_, tick)| tick).collect();
+            inner.queue.extend(waiting);
+            let more = inner.queue.len().min(max - count);
+            batch.extend(inner.queue.drain(..more));
+            count += more;
+        }
+        drop(inner);
+        if count > 0 {
+            self.room.notify_all();
+        }
+        count
+    }
+
+    /// How many came, and how many were replaced.
+    #[must_use]
+    pub fn counts(&self) -> TickCounts {
+        let inner = self.lock();
+        TickCounts { received: inner.received, conflated: inner.conflated }
+    }
+
+    /// No more room for anybody: whoever waits in `push_wait` is sent home.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.room.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn number(&mut self, instrument: &InstrumentId) -> u64 {
+        self.received += 1;
+        if let Some(seq) = self.seqs.get_mut(instrument) {
+            *seq += 1;
+            return *seq;
+        }
+        self.seqs.insert(instrument.clone(), 1);
+        1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::Exchange;
+
+    fn tick(symbol: &str, price: f64) -> Tick {
+        let time = chrono::DateTime::parse_from_rfc3339("2018-10-12T21:00:00.500+08:00").expect("a time");
+        let mut tick = Tick::new("sim1", InstrumentId::new(symbol, Exchange::SHFE), time);
+        tick.last_price = Some(price);
+        tick
+    }
+
+    fn drain(queue: &TickQueue) -> Vec<(String, u64, f64)> {
+        let mut batch = Vec::new();
+        while queue.try_pop_batch(&mut batch, 2) > 0 {}
+        batch.into_iter().map(|t| (t.tick.symbol.to_string(), t.seq, t.tick.last_price.expect("a price"))).collect()
+    }
+
+    #[test]
+    fn a_full_queue_keeps_the_newest_of_each_instrument_and_numbers_all() {
+        let queue = TickQueue::new(2);
+        for price in [1.0, 2.0, 3.0, 4.0, 5.0] {
+            queue.push(tick("a", price));
+        }
+        queue.push(tick("b", 1.0));
+        let mut got = drain(&queue);
+        got.sort_by(|x, y| x.0.cmp(&y.0).then(x.1.cmp(&y.1)));
+        let expected = [("a", 1, 1.0), ("a", 2, 2.0), ("a", 5, 5.0), ("b", 1, 1.0)];
+        assert_eq!(got, expected.map(|(s, n, p)| (s.to_owned(), n, p)));
+        assert_eq!(queue.counts(), TickCounts { received: 6, conflated: 2 });
+    }
+
+    #[test]
+    fn an_instruments_ticks_never_change_order() {
+        let queue = TickQueue::new(2);
+        let mut taken = Vec::new();
+        for round in 0..50 {
+            queue.push(tick("a", f64::from(round)));
+            if round % 7 == 0 {
+                queue.try_pop_batch(&mut taken, 1);
+            }
+        }
+        while queue.try_pop_batch(&mut taken, 8) > 0 {}
+        assert!(taken.windows(2).all(|pair| pair[0].seq < pair[1].seq));
+        assert_eq!(taken.last().map(|t| t.seq), Some(50), "the newest arrives");
+        assert_eq!(taken.len() as u64 + queue.counts().conflated, 50);
+    }
+
+    #[test]
+    fn a_patient_feed_loses_nothing() {
+        let queue = std::sync::Arc::new(TickQueue::new(2));
+        let feeder = std::thread::spawn({
+            let queue = queue.clone();
+            move || (0..1000).all(|n| queue.push_wait(tick("a", f64::from(n)), Duration::from_secs(10)).is_ok())
+        });
+        let mut taken = Vec::new();
+        while taken.len() < 1000 {
+            if queue.try_pop_batch(&mut taken, 16) == 0 {
+                std::thread::yield_now();
+            }
+        }
+        assert!(feeder.join().expect("the feeder ends"));
+        assert!(taken.iter().zip(1..).all(|(tick, seq)| tick.seq == seq));
+        assert_eq!(queue.counts().conflated, 0);
+    }
+
+    #[test]
+    fn an_impatient_feed_gets_its_tick_back() {
+        let queue = TickQueue::new(1);
+        assert!(queue.push_wait(tick("a", 1.0), Duration::ZERO).is_ok());
+        assert!(queue.push_wait(tick("a", 2.0), Duration::ZERO).is_err());
+        assert_eq!(queue.counts().received, 1, "what was given back is not numbered");
+    }
+}

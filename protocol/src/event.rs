@@ -1,0 +1,201 @@
+//! Events: the envelope that every published object travels in, and the objects that describe a gateway itself.
+
+use serde::{Deserialize, Serialize};
+
+use crate::trading::{Account, Order, Position, Quote, Trade};
+use crate::value::{LogLevel, Name, Timestamp};
+
+/// The envelope of everything published under `evt.`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event<T> {
+    /// Gateway that publishes.
+    pub gateway: Name,
+    /// Its leadership epoch; an event of a lower epoch than one already seen is stale.
+    pub epoch: u64,
+    /// Counts from 1 per subject and epoch, so that a reader of any filter sees what it missed.
+    pub seq: u64,
+    /// The node's clock when it published.
+    pub time: Timestamp,
+    /// The object.
+    pub data: T,
+}
+
+impl<T> Event<T> {
+    /// The same envelope around something else.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Event<U> {
+        Event { gateway: self.gateway, epoch: self.epoch, seq: self.seq, time: self.time, data: f(self.data) }
+    }
+}
+
+/// What happened to trading state: each is journalled before anything that follows from it leaves the node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OmsEvent {
+    /// An order is new or changed.
+    Order(Order),
+    /// A fill.
+    Trade(Trade),
+    /// A quote is new or changed.
+    Quote(Quote),
+    /// A position changed.
+    Position(Position),
+    /// An account changed.
+    Account(Account),
+}
+
+impl OmsEvent {
+    /// The gateway that it belongs to.
+    #[must_use]
+    pub fn gateway_name(&self) -> &Name {
+        match self {
+            OmsEvent::Order(x) => &x.gateway_name,
+            OmsEvent::Trade(x) => &x.gateway_name,
+            OmsEvent::Quote(x) => &x.gateway_name,
+            OmsEvent::Position(x) => &x.gateway_name,
+            OmsEvent::Account(x) => &x.gateway_name,
+        }
+    }
+
+    /// The owner, for what has one: positions and accounts belong to the gateway.
+    #[must_use]
+    pub fn owner(&self) -> Option<&Name> {
+        match self {
+            OmsEvent::Order(x) => Some(&x.owner),
+            OmsEvent::Trade(x) => Some(&x.owner),
+            OmsEvent::Quote(x) => Some(&x.owner),
+            OmsEvent::Position(_) | OmsEvent::Account(_) => None,
+        }
+    }
+}
+
+/// How a gateway is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum GatewayState {
+    /// Replaying its journal.
+    Starting,
+    /// Logging in at the venue.
+    Connecting,
+    /// Logged in, comparing the venue's orders and positions with its own.
+    Reconciling,
+    /// Orders are taken.
+    Ready,
+    /// The venue's connection is lost; it logs in again by itself.
+    Disconnected,
+    /// The venue refused the credentials; it waits for an operator's `connect`.
+    Refused,
+    /// An operator disconnected it.
+    Stopped,
+    /// State at the venue is uncertain: orders are refused, cancels flow.
+    Dirty,
+    /// It broke and needs a restart of its node.
+    Failed,
+    /// It is shutting down.
+    Closing,
+    /// A state that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+impl GatewayState {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            GatewayState::Starting => "STARTING",
+            GatewayState::Connecting => "CONNECTING",
+            GatewayState::Reconciling => "RECONCILING",
+            GatewayState::Ready => "READY",
+            GatewayState::Disconnected => "DISCONNECTED",
+            GatewayState::Refused => "REFUSED",
+            GatewayState::Stopped => "STOPPED",
+            GatewayState::Dirty => "DIRTY",
+            GatewayState::Failed => "FAILED",
+            GatewayState::Closing => "CLOSING",
+            GatewayState::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+impl std::fmt::Display for GatewayState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A gateway's heartbeat, every second.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The gateway.
+    pub gateway_name: Name,
+    /// How it is doing.
+    pub state: GatewayState,
+    /// Why, in words, where the state needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Its leadership epoch.
+    pub epoch: u64,
+    /// Sequence of its last stored journal entry.
+    pub journal_seq: u64,
+    /// The node's clock.
+    pub time: Timestamp,
+    /// The wire's version, see [`crate::PROTOCOL_VERSION`].
+    pub protocol_version: u32,
+    /// The node's version.
+    pub version: Name,
+    /// The node's name.
+    #[serde(default, skip_serializing_if = "Name::is_empty")]
+    pub node: Name,
+    /// Kind of venue (`sim`, `ctp`) and its version.
+    #[serde(default, skip_serializing_if = "Name::is_empty")]
+    pub venue: Name,
+    /// The venue's trading day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trading_day: Option<chrono::NaiveDate>,
+    /// Owners that may send no new orders; `*` stands for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub halted: Vec<Name>,
+    /// Instruments with market data subscribed.
+    #[serde(default)]
+    pub subscriptions: u64,
+    /// Contracts known.
+    #[serde(default)]
+    pub contracts: u64,
+    /// Ticks received from the venue in this epoch.
+    #[serde(default)]
+    pub ticks: u64,
+    /// Ticks among them that newer ones replaced before they could be published.
+    #[serde(default)]
+    pub ticks_conflated: u64,
+    /// Journal entries and effects waiting to be stored.
+    #[serde(default)]
+    pub journal_pending: u64,
+}
+
+/// How far an owner's journalled events have come: an owner who sees only its own still notices a loss.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The gateway.
+    pub gateway_name: Name,
+    /// The owner.
+    pub owner: Name,
+    /// Its leadership epoch.
+    pub epoch: u64,
+    /// Journal sequence of the last event of this owner, or of a position or an account.
+    pub journal_seq: u64,
+    /// How many such events this epoch has stored, so that one missing in the middle shows.
+    pub count: u64,
+}
+
+/// A line for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// The gateway that it is about.
+    pub gateway_name: Name,
+    /// The line.
+    pub msg: String,
+    /// Its weight.
+    pub level: LogLevel,
+    /// The node's clock.
+    pub time: Timestamp,
+}

@@ -1,0 +1,345 @@
+//! Calls: every method's name, parameters and result, and the headers that travel with them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{ErrorCode, RpcError};
+use crate::event::{Event, OmsEvent};
+use crate::value::{Direction, Exchange, InstrumentId, Name, OrderId, Symbol};
+
+/// Request header: the deadline, in milliseconds since 1970 **on the node's clock**. Required by orders, quotes and cancels.
+pub const HEADER_DEADLINE: &str = "Gatemesh-Deadline";
+/// Request header: names the calling program, so that market data subscriptions are counted per caller.
+pub const HEADER_CLIENT: &str = "Gatemesh-Client";
+/// Request header: W3C trace context.
+pub const HEADER_TRACEPARENT: &str = "traceparent";
+/// Reply header of an error, as the NATS service convention (ADR-32) defines it: the message.
+pub const HEADER_ERROR: &str = "Nats-Service-Error";
+/// Reply header of an error, as the NATS service convention (ADR-32) defines it: a number in the manner of HTTP.
+pub const HEADER_ERROR_CODE: &str = "Nats-Service-Error-Code";
+
+macro_rules! methods {
+    ($($(#[$meta:meta])* $variant:ident = $text:literal,)+) => {
+        /// The methods that every gateway serves.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Method { $($(#[$meta])* $variant,)+ }
+
+        impl Method {
+            /// Every method, in the order of the documentation.
+            pub const ALL: &'static [Method] = &[$(Method::$variant,)+];
+
+            /// The method's name: the third token of its subject.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Method::$variant => $text,)+ }
+            }
+
+            /// The method of that name.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Method> {
+                match name { $($text => Some(Method::$variant),)+ _ => None }
+            }
+        }
+    };
+}
+
+methods! {
+    /// `{}` → [`crate::Status`].
+    GetStatus = "get_status",
+    /// [`GetEvents`] → [`EventsPage`].
+    GetEvents = "get_events",
+    /// [`crate::SubscribeRequest`] → [`Done`].
+    Subscribe = "subscribe",
+    /// [`crate::SubscribeRequest`] → [`Done`].
+    Unsubscribe = "unsubscribe",
+    /// [`crate::OrderRequest`] → [`crate::Order`].
+    SendOrder = "send_order",
+    /// [`crate::CancelRequest`] → [`crate::Order`].
+    CancelOrder = "cancel_order",
+    /// [`CancelAll`] → [`CancelledAll`].
+    CancelAll = "cancel_all",
+    /// [`crate::QuoteRequest`] → [`crate::Quote`].
+    SendQuote = "send_quote",
+    /// [`crate::CancelRequest`], the quote's id as `orderid` → [`crate::Quote`].
+    CancelQuote = "cancel_quote",
+    /// [`QueryHistory`] → [`Page`] of [`crate::Bar`].
+    QueryHistory = "query_history",
+    /// `{}` → [`Page`] of [`crate::Account`], asked afresh at the venue.
+    QueryAccount = "query_account",
+    /// `{}` → [`Page`] of [`crate::Position`], asked afresh at the venue.
+    QueryPosition = "query_position",
+    /// [`GetInstrument`] → [`Event`] of [`crate::Tick`], or null.
+    GetTick = "get_tick",
+    /// [`GetOrder`] → [`crate::Order`], or null.
+    GetOrder = "get_order",
+    /// [`GetTrade`] → [`crate::Trade`], or null.
+    GetTrade = "get_trade",
+    /// [`GetOrder`], the quote's id as `orderid` → [`crate::Quote`], or null.
+    GetQuote = "get_quote",
+    /// [`GetPosition`] → [`crate::Position`], or null.
+    GetPosition = "get_position",
+    /// [`GetAccount`] → [`crate::Account`], or null.
+    GetAccount = "get_account",
+    /// [`GetInstrument`] → [`crate::Contract`], or null.
+    GetContract = "get_contract",
+    /// [`List`] → [`Page`] of [`Event`] of [`crate::Tick`].
+    GetAllTicks = "get_all_ticks",
+    /// [`List`] → [`Page`] of [`crate::Order`].
+    GetAllOrders = "get_all_orders",
+    /// [`List`] → [`Page`] of [`crate::Order`].
+    GetAllActiveOrders = "get_all_active_orders",
+    /// [`List`] → [`Page`] of [`crate::Trade`].
+    GetAllTrades = "get_all_trades",
+    /// [`List`] → [`Page`] of [`crate::Quote`].
+    GetAllQuotes = "get_all_quotes",
+    /// [`List`] → [`Page`] of [`crate::Quote`].
+    GetAllActiveQuotes = "get_all_active_quotes",
+    /// [`List`] → [`Page`] of [`crate::Position`].
+    GetAllPositions = "get_all_positions",
+    /// [`List`] → [`Page`] of [`crate::Account`].
+    GetAllAccounts = "get_all_accounts",
+    /// [`List`] → [`Page`] of [`crate::Contract`].
+    GetAllContracts = "get_all_contracts",
+    /// [`Halt`] → [`Halted`].
+    Halt = "halt",
+    /// [`Resume`] → [`Halted`].
+    Resume = "resume",
+    /// `{}` → [`Done`]: logs in at the venue, also after a refusal.
+    Connect = "connect",
+    /// `{}` → [`Done`]: logs out and stays out.
+    Disconnect = "disconnect",
+}
+
+impl Method {
+    /// Whether a request without a deadline is refused: what trades must not be delivered late.
+    #[must_use]
+    pub const fn needs_deadline(self) -> bool {
+        matches!(
+            self,
+            Method::SendOrder | Method::CancelOrder | Method::CancelAll | Method::SendQuote | Method::CancelQuote
+        )
+    }
+}
+
+/// The result of a method that has nothing to say: `{}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Done {}
+
+/// No parameters: `{}`; an empty payload and `null` are taken for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NoParams {}
+
+/// Part of a list: ask again with `next` as `cursor` until there is none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The items, in the list's own stable order.
+    pub items: Vec<T>,
+    /// Where the next page begins; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// Journal position that the items reflect, for orders, trades, quotes, positions and accounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal_seq: Option<u64>,
+}
+
+/// Parameters of the lists.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct List {
+    /// `next` of the page before; the first page if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Most items wanted; the node caps it, and a page is at most about half a megabyte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Only of this symbol, where the items have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub symbol: Option<Symbol>,
+    /// Only of this exchange, where the items have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Exchange>,
+    /// Only of this owner, where the items have one and the caller may see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Name>,
+}
+
+/// Parameters of `get_tick` and `get_contract`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetInstrument {
+    /// The venue's spelling.
+    pub symbol: Symbol,
+    /// Where it trades.
+    pub exchange: Exchange,
+}
+
+impl GetInstrument {
+    /// The instrument.
+    #[must_use]
+    pub fn instrument(&self) -> InstrumentId {
+        InstrumentId { symbol: self.symbol.clone(), exchange: self.exchange }
+    }
+}
+
+/// Parameters of `get_order` and `get_quote`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetOrder {
+    /// The id.
+    pub orderid: OrderId,
+    /// Whose; the caller's own if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Name>,
+}
+
+/// Parameters of `get_trade`: the first trade that matches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetTrade {
+    /// The venue's id.
+    pub tradeid: Name,
+    /// Which trading day's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trading_day: Option<chrono::NaiveDate>,
+    /// Which exchange's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Exchange>,
+    /// Which side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+}
+
+/// Parameters of `get_position`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetPosition {
+    /// The venue's spelling.
+    pub symbol: Symbol,
+    /// Where it trades.
+    pub exchange: Exchange,
+    /// Side.
+    pub direction: Direction,
+}
+
+/// Parameters of `get_account`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetAccount {
+    /// The venue's name of the account.
+    pub accountid: Name,
+}
+
+/// Parameters of `query_history`: a [`crate::HistoryRequest`] and the page wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryHistory {
+    /// What is wanted.
+    #[serde(flatten)]
+    pub request: crate::trading::HistoryRequest,
+    /// `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Most bars wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// Parameters of `get_events`, the refill.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetEvents {
+    /// Journal position behind which to read; `TOO_OLD` if what follows it is no longer kept.
+    pub after: u64,
+    /// Most events wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Only of this owner (positions and accounts come too).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Name>,
+}
+
+/// A journalled event at its position.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JournalEvent {
+    /// Sequence in the journal: what `Nats-Sequence` says of the published copy.
+    pub journal_seq: u64,
+    /// The event.
+    pub event: Event<OmsEvent>,
+}
+
+/// Result of `get_events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventsPage {
+    /// The events, in order.
+    pub items: Vec<JournalEvent>,
+    /// Everything up to here was looked at: ask again with it as `after`.
+    pub scanned: u64,
+    /// The journal's end when it was read: there is more if `scanned` is below it.
+    pub last: u64,
+}
+
+/// Parameters of `cancel_all`: the caller's working orders and quotes, all or of one instrument.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CancelAll {
+    /// Only of this symbol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub symbol: Option<Symbol>,
+    /// Only of this exchange.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Exchange>,
+}
+
+/// Result of `cancel_all`: what a cancel was sent for, and what could not be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CancelledAll {
+    /// Ids of orders and quotes whose cancel is on its way.
+    pub orderids: Vec<OrderId>,
+    /// Those whose cancel the adapter refused, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<CancelFailure>,
+}
+
+/// A cancel that could not be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelFailure {
+    /// Which order or quote.
+    pub orderid: OrderId,
+    /// Why.
+    pub error: RpcError,
+}
+
+/// Parameters of `halt`: no new orders and quotes from now on; cancels still flow.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Halt {
+    /// Whose; everybody's if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Name>,
+    /// Why, for whoever reads the status.
+    #[serde(default)]
+    pub reason: String,
+    /// Also cancel what is working.
+    #[serde(default)]
+    pub cancel: bool,
+}
+
+/// Parameters of `resume`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Resume {
+    /// Whose; the halt of everybody if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Name>,
+}
+
+/// Result of `halt` and `resume`: who is halted now; `*` stands for everybody.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Halted {
+    /// Owners.
+    pub halted: Vec<Name>,
+}
+
+/// Reads an error reply: its body, or where that is none of ours, the service convention's headers.
+#[must_use]
+pub fn read_error(header_message: &str, header_number: &str, body: &[u8]) -> RpcError {
+    serde_json::from_slice(body).unwrap_or_else(|_| {
+        let code = match header_number {
+            "400" => ErrorCode::BadRequest,
+            "403" => ErrorCode::NotPermitted,
+            "404" => ErrorCode::NotFound,
+            "429" => ErrorCode::Overloaded,
+            "503" => ErrorCode::NotReady,
+            _ => ErrorCode::Unknown,
+        };
+        RpcError::new(code, format!("{header_message} ({header_number})"))
+    })
+}
