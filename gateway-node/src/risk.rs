@@ -161,8 +161,8 @@ mod tests {
     #[test]
     fn what_breaks_the_contract_is_refused_by_field() {
         assert_eq!(
-            message(order(5806.5, 1.0)),
-            "price: 5806.5 is off the price tick 0.2 of IF2101.CFFEX; the nearest price is 5806.4"
+            message(order(5806.45, 1.0)),
+            "price: 5806.45 is off the price tick 0.2 of IF2101.CFFEX; the nearest price is 5806.4"
         );
         assert!(message(order(5806.4, -1.0)).starts_with("volume: -1"));
         assert!(message(order(5806.4, f64::NAN)).starts_with("volume: NaN"));

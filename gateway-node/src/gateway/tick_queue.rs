@@ -32,7 +32,7 @@ pub struct TickQueue {
 #[derive(Default)]
 struct Inner {
     queue: VecDeque<SequencedTick>,
-    /// The newest tick per instrument of those that found the queue full, oldest instrument first.
+    /// The newest tick per instrument of those that found the queue full.
     overflow: HashMap<InstrumentId, SequencedTick>,
     seqs: HashMap<InstrumentId, u64>,
     received: u64,
