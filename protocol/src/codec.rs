@@ -34,6 +34,14 @@ pub fn encode_into<T: Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) -> Re
     serde_json::to_writer(buffer, value).map_err(EncodeError)
 }
 
+/// Writes the object's bytes to any writer, such as a network buffer.
+///
+/// # Errors
+/// As [`encode_into`], or what the writer fails with.
+pub fn write_to<W: std::io::Write, T: Serialize + ?Sized>(writer: W, value: &T) -> Result<(), EncodeError> {
+    serde_json::to_writer(writer, value).map_err(EncodeError)
+}
+
 /// The object's bytes.
 ///
 /// # Errors

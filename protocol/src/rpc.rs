@@ -53,13 +53,13 @@ methods! {
     Unsubscribe = "unsubscribe",
     /// [`crate::OrderRequest`] → [`crate::Order`].
     SendOrder = "send_order",
-    /// [`crate::CancelRequest`] → [`crate::Order`].
+    /// [`crate::CancelRequest`] → [`Done`] once the cancel is on its way; the order's events tell how it went.
     CancelOrder = "cancel_order",
     /// [`CancelAll`] → [`CancelledAll`].
     CancelAll = "cancel_all",
     /// [`crate::QuoteRequest`] → [`crate::Quote`].
     SendQuote = "send_quote",
-    /// [`crate::CancelRequest`], the quote's id as `orderid` → [`crate::Quote`].
+    /// [`crate::CancelRequest`], the quote's id as `orderid` → [`Done`] once the cancel is on its way.
     CancelQuote = "cancel_quote",
     /// [`QueryHistory`] → [`Page`] of [`crate::Bar`].
     QueryHistory = "query_history",
