@@ -2,4 +2,7 @@
 
 mod golden;
 mod json_text;
+mod round_trip;
 mod specimens;
+mod strategies;
+mod subjects;
