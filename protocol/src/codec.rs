@@ -21,12 +21,15 @@ pub enum DecodeError {
     },
 }
 
-/// A value that JSON cannot hold: a float that is not finite, inside.
+/// A value that JSON cannot hold.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot be written as JSON: {0}")]
 pub struct EncodeError(#[from] serde_json::Error);
 
 /// Appends the object's bytes to `buffer`, which the caller reuses.
+///
+/// A float that is not finite becomes `null`: absent to a reader where the field may be absent, an error to him where it
+/// may not. Whoever takes numbers from a venue turns such ones away first, see [`crate::OmsEvent::malformed_field`].
 ///
 /// # Errors
 /// Never for the types of this crate; a map with keys that are no strings would be one.
