@@ -18,6 +18,7 @@ use std::time::Duration;
 use protocol::event::{Event, Head, Log, OmsEvent, Status};
 use protocol::oms::{Applied, OrderKey};
 use protocol::rpc::{GetEvents, Halted};
+use protocol::subject::Filter;
 use protocol::value::{OWNER_DEFAULT, OWNER_EXTERNAL};
 use protocol::{
     Contract, ErrorCode, GatewayState, InstrumentId, LogLevel, Name, OmsState, OrderRequest, PROTOCOL_VERSION,
@@ -206,8 +207,8 @@ pub struct EngineOptions {
     pub node: Name,
     /// This leadership's epoch.
     pub epoch: u64,
-    /// Instruments to subscribe at each login; `*` for all.
-    pub subscribe: Vec<String>,
+    /// Instruments to subscribe at each login.
+    pub subscribe: Vec<Filter>,
     /// An order that the venue has not confirmed for this long is looked up by a snapshot.
     pub unconfirmed_after: Duration,
     /// New orders are refused while this many journal entries wait to be stored.

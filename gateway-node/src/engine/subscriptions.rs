@@ -85,25 +85,22 @@ impl Engine {
 
     /// At each login: everything that anybody wants, in one command.
     pub(super) fn subscribe_wanted(&mut self, now: Now, out: &mut Effects) {
-        for wanted in self.options.subscribe.clone() {
-            if wanted == "*" {
-                let all: Vec<_> = self.contracts.keys().cloned().collect();
-                for instrument in all {
-                    self.subscriptions.callers.entry(instrument).or_default().insert(CONFIGURED.into());
-                }
-                continue;
+        for filter in self.options.subscribe.clone() {
+            let gateway = self.options.gateway.clone();
+            let matching: Vec<_> =
+                self.contracts.keys().filter(|i| filter.matches(i, &gateway, None)).cloned().collect();
+            if matching.is_empty() {
+                let why = match (&filter.symbol, filter.exchange) {
+                    (Some(symbol), Some(exchange)) => {
+                        let wanted = InstrumentId { symbol: symbol.clone(), exchange };
+                        self.contract(&wanted).err().map(|e| e.message).unwrap_or_default()
+                    }
+                    _ => format!("no contract matches {filter:?}"),
+                };
+                self.log(now, LogLevel::Error, format!("a configured subscription matches nothing: {why}"), out);
             }
-            let known = wanted
-                .parse::<InstrumentId>()
-                .map_err(|e| e.to_string())
-                .and_then(|instrument| self.contract(&instrument).map(|_| instrument).map_err(|e| e.message));
-            match known {
-                Ok(instrument) => {
-                    self.subscriptions.callers.entry(instrument).or_default().insert(CONFIGURED.into());
-                }
-                Err(why) => {
-                    self.log(now, LogLevel::Error, format!("cannot subscribe configured `{wanted}`: {why}"), out);
-                }
+            for instrument in matching {
+                self.subscriptions.callers.entry(instrument).or_default().insert(CONFIGURED.into());
             }
         }
         let wanted: Vec<_> = self.subscriptions.callers.keys().cloned().collect();
