@@ -7,6 +7,7 @@ pub mod error;
 pub mod event;
 pub mod market;
 pub mod oms;
+pub mod pages;
 pub mod rpc;
 pub mod subject;
 pub mod trading;
