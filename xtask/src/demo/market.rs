@@ -66,8 +66,8 @@ impl Market {
                 feed.insert("kind".to_owned(), "recorded".into());
                 feed.insert("files".to_owned(), texts(ticks)?);
                 feed.insert("loop".to_owned(), true.into());
-                sim.insert("instrument_files".to_owned(), texts(instruments)?);
-                sim.insert("product_files".to_owned(), texts(products)?);
+                sim.insert("instruments".to_owned(), texts(instruments)?);
+                sim.insert("products".to_owned(), texts(products)?);
             }
         }
         sim.insert("feed".to_owned(), feed.into());
@@ -162,7 +162,7 @@ mod tests {
         let sim = &config["gateways"][0]["sim"];
         assert!(sim["feed"]["files"][0].as_str().expect("path").ends_with("a.ticks.csv"));
         assert_eq!(sim["feed"]["speed"].as_float(), Some(2.5));
-        assert_eq!(sim["product_files"].as_array().expect("list").len(), 1);
+        assert_eq!(sim["products"].as_array().expect("list").len(), 1);
     }
 
     #[test]
