@@ -1,1 +1,5 @@
 //! The simulated venue.
+
+pub mod books;
+pub mod market;
+pub mod matching;
