@@ -79,6 +79,12 @@ impl Exchange {
         self.desk.session = session;
     }
 
+    /// Whether the instrument can be traded here.
+    #[must_use]
+    pub fn trades(&self, instrument: &InstrumentId) -> bool {
+        self.markets.contains_key(instrument)
+    }
+
     /// The latest trading day that has begun.
     #[must_use]
     pub fn trading_day(&self) -> Option<chrono::NaiveDate> {

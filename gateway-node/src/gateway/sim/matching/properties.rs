@@ -10,7 +10,7 @@ use super::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Tick(Tick),
+    Tick(Box<Tick>),
     Submit(OrderRequest),
     Quote(QuoteRequest),
     Cancel(u64),
@@ -95,7 +95,7 @@ fn quotes() -> impl Strategy<Value = QuoteRequest> {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        5 => ticks().prop_map(Step::Tick),
+        5 => ticks().prop_map(|tick| Step::Tick(Box::new(tick))),
         5 => requests().prop_map(Step::Submit),
         1 => quotes().prop_map(Step::Quote),
         2 => (1_u64..60).prop_map(Step::Cancel),
