@@ -92,7 +92,8 @@ impl Exchange {
     }
 
     /// Takes in a tick: fills what rests, sets off stops, and ends the instrument's trading day when it names a new
-    /// one. Returns whether it moved the profit of something held. Ticks of unknown instruments change nothing.
+    /// one (ticks that name none never do). Returns whether it moved the profit of something held. Ticks of unknown
+    /// instruments change nothing.
     pub fn on_tick(&mut self, tick: &Tick, out: &mut Vec<VenueEvent>) -> bool {
         let instrument = tick.instrument();
         let Some(market) = self.markets.get_mut(&instrument) else { return false };
@@ -594,7 +595,7 @@ fn check_order(market: &Market, request: &OrderRequest) -> Result<(), String> {
     match (request.r#type, request.price) {
         (OrderType::Market, _) => Ok(()),
         (OrderType::Limit | OrderType::Fak | OrderType::Fok | OrderType::Stop, Some(price)) => {
-            check_price(market, "price", price)
+            market.check_price("price", price)
         }
         (OrderType::Limit | OrderType::Fak | OrderType::Fok | OrderType::Stop, None) => {
             Err(format!("a {} order needs a price", request.r#type))
@@ -608,8 +609,8 @@ fn check_quote(market: &Market, request: &QuoteRequest) -> Result<(), String> {
     check_volume(request.ask_volume)?;
     check_offset(request.bid_offset)?;
     check_offset(request.ask_offset)?;
-    check_price(market, "bid_price", request.bid_price)?;
-    check_price(market, "ask_price", request.ask_price)?;
+    market.check_price("bid_price", request.bid_price)?;
+    market.check_price("ask_price", request.ask_price)?;
     if request.bid_price >= request.ask_price {
         return Err(format!("bid_price {} must be below ask_price {}", request.bid_price, request.ask_price));
     }
@@ -625,13 +626,6 @@ fn check_offset(offset: Offset) -> Result<(), String> {
         return Err("offset NONE: the simulated venue keeps long and short apart; use OPEN or one of CLOSE".to_owned());
     }
     Ok(())
-}
-
-fn check_price(market: &Market, name: &str, price: f64) -> Result<(), String> {
-    if !price.is_finite() {
-        return Err(format!("{name} {price} is no price"));
-    }
-    market.check_limits(name, price)
 }
 
 fn quote_sides(request: &QuoteRequest) -> [(Direction, f64, f64); 2] {
@@ -663,5 +657,7 @@ fn worst_for_margin(market: &Market, direction: Direction, price: Option<f64>) -
 
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod recordings;
 #[cfg(test)]
 mod tests;

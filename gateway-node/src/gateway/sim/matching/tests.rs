@@ -219,6 +219,7 @@ fn what_cannot_work_is_rejected_with_its_reason() {
         ),
         (OrderRequest { symbol: "y".into(), ..limit(100.0, 1.0) }, "the venue has no instrument y.SHFE"),
         (limit(f64::NAN, 1.0), "price NaN is no price"),
+        (limit(-100.0, 1.0), "price -100 is no price"),
         (limit(100.0, f64::NAN), "NaN is no volume"),
         (OrderRequest { price: None, ..limit(100.0, 1.0) }, "a LIMIT order needs a price"),
         (OrderRequest { r#type: OrderType::Rfq, ..limit(100.0, 1.0) }, "the venue takes no RFQ orders"),
