@@ -33,7 +33,8 @@ pub struct SyntheticConfig {
     pub volatility: f64,
     /// How fast it is played.
     pub speed: Speed,
-    /// First trading day, as "2024-01-02" in quotes; it begins at 09:00 Shanghai time.
+    /// First trading day, as 2024-01-02; it begins at 09:00 Shanghai time.
+    #[serde(deserialize_with = "day")]
     pub first_day: NaiveDate,
     /// Length of a trading day, in hours. The next one follows without a pause, dated 09:00 of the next weekday.
     pub trading_day_hours: f64,
@@ -94,6 +95,22 @@ const fn forty() -> u32 {
 
 fn instrument<'de, D: Deserializer<'de>>(deserializer: D) -> Result<InstrumentId, D::Error> {
     InstrumentId::from_str(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+}
+
+/// A date with quotes or, as TOML has it, without.
+fn day<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NaiveDate, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Day {
+        Toml(toml::value::Datetime),
+        Text(String),
+    }
+    let wrong = |found: &str| de::Error::custom(format_args!("`{found}` is no day; write it as 2024-01-02"));
+    let text = match Day::deserialize(deserializer).map_err(|_| wrong("this"))? {
+        Day::Toml(datetime) => datetime.to_string(),
+        Day::Text(text) => text,
+    };
+    text.parse().map_err(|_| wrong(&text))
 }
 
 impl SyntheticInstrument {
@@ -429,7 +446,22 @@ mod tests {
             toml::from_str::<SyntheticConfig>("instruments = [{ symbol = \"rb2410\" }]").expect_err("no exchange");
         assert!(error.to_string().contains("SYMBOL.EXCHANGE"), "{error}");
         assert!(toml::from_str::<SyntheticConfig>("seed = 1").is_err());
-        let error = toml::from_str::<SyntheticConfig>("first_day = 2024-02-05").expect_err("no quotes").to_string();
-        println!("{error}");
+    }
+
+    #[test]
+    fn a_day_is_read_with_and_without_quotes() {
+        for text in ["2024-02-05", "\"2024-02-05\""] {
+            let config = format!("kind = \"synthetic\"\nfirst_day = {text}");
+            let config: crate::gateway::sim::feed::FeedConfig = toml::from_str(&config).expect(text);
+            let expected = SyntheticConfig {
+                first_day: NaiveDate::from_ymd_opt(2024, 2, 5).expect("a day"),
+                ..SyntheticConfig::default()
+            };
+            assert_eq!(config, crate::gateway::sim::feed::FeedConfig::Synthetic(expected));
+        }
+        for bad in ["2024-02-05T09:00:00", "\"5.2.2024\"", "20240205"] {
+            let error = toml::from_str::<SyntheticConfig>(&format!("first_day = {bad}")).expect_err(bad).to_string();
+            assert!(error.contains("write it as 2024-01-02"), "{error}");
+        }
     }
 }
