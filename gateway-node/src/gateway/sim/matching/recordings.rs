@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use protocol::Exchange as Place;
+use protocol::{Exchange as Place, Offset};
 
 use super::super::feed::{self, FeedConfig};
 use super::super::instruments::Contracts;

@@ -1,6 +1,6 @@
 //! The exchange's rules, one by one.
 
-use protocol::{Currency, Exchange as Place, Level, Product};
+use protocol::{Currency, Exchange as Place, Level, Offset, Product};
 
 use super::*;
 
