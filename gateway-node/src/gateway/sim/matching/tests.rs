@@ -196,7 +196,7 @@ fn a_stop_whose_trigger_is_reached_already_goes_off_at_once() {
 #[test]
 fn a_stop_that_slipped_beyond_the_money_is_cancelled() {
     let mut exchange = open();
-    // 990 lots need 99,990 at 101 with commission and margin of 0.1.
+    // 97,970 of margin and 1,068 of commission at 101; beyond 100,000 at 149.
     submit(&mut exchange, 1, &order(OrderType::Stop, Long, 101.0, 970.0));
     let events = feed(&mut exchange, &tick(Place::SHFE, 102.0, 1000.0, &[], &[(149.0, 1000.0)]));
     let (status, traded, reason) = ended(&events);
