@@ -5,6 +5,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::float::ShortFloats;
+
 /// Why bytes are no such object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -34,7 +36,7 @@ pub struct EncodeError(#[from] serde_json::Error);
 /// # Errors
 /// Never for the types of this crate; a map with keys that are no strings would be one.
 pub fn encode_into<T: Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) -> Result<(), EncodeError> {
-    serde_json::to_writer(buffer, value).map_err(EncodeError)
+    value.serialize(&mut serde_json::Serializer::with_formatter(buffer, ShortFloats)).map_err(EncodeError)
 }
 
 /// Writes the object's bytes to any writer, such as a network buffer.

@@ -15,6 +15,7 @@ pub struct Event<T> {
     /// Counts from 1 per subject and epoch, so that a reader of any filter sees what it missed.
     pub seq: u64,
     /// The node's clock when it published.
+    #[serde(serialize_with = "crate::instant::serialize")]
     pub time: Timestamp,
     /// The object.
     pub data: T,

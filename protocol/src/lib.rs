@@ -5,6 +5,8 @@
 pub mod codec;
 pub mod error;
 pub mod event;
+mod float;
+mod instant;
 pub mod market;
 pub mod oms;
 pub mod pages;

@@ -120,29 +120,39 @@ impl OmsState {
 
     fn apply_order(&mut self, new: &Order) -> Applied {
         let key = OrderKey::from(new);
-        let merged = match self.orders.get(&key) {
-            None => new.clone(),
-            Some(old) => match merge_order(old, new) {
-                None => return Applied::Unchanged,
-                Some(merged) => merged,
-            },
+        let Some(known) = self.orders.get_mut(&key) else {
+            if new.is_active() {
+                self.active_orders.insert(key.clone());
+            }
+            self.orders.insert(key, new.clone());
+            return Applied::Changed;
         };
-        set_member(&mut self.active_orders, &key, merged.is_active());
-        self.orders.insert(key, merged);
+        let Some(merged) = merge_order(known, new) else { return Applied::Unchanged };
+        match (known.is_active(), merged.is_active()) {
+            (true, false) => drop(self.active_orders.remove(&key)),
+            (false, true) => drop(self.active_orders.insert(key)),
+            (true, true) | (false, false) => {}
+        }
+        *known = merged;
         Applied::Changed
     }
 
     fn apply_quote(&mut self, new: &Quote) -> Applied {
         let key = OrderKey::from(new);
-        let merged = match self.quotes.get(&key) {
-            None => new.clone(),
-            Some(old) => match merge_quote(old, new) {
-                None => return Applied::Unchanged,
-                Some(merged) => merged,
-            },
+        let Some(known) = self.quotes.get_mut(&key) else {
+            if new.is_active() {
+                self.active_quotes.insert(key.clone());
+            }
+            self.quotes.insert(key, new.clone());
+            return Applied::Changed;
         };
-        set_member(&mut self.active_quotes, &key, merged.is_active());
-        self.quotes.insert(key, merged);
+        let Some(merged) = merge_quote(known, new) else { return Applied::Unchanged };
+        match (known.is_active(), merged.is_active()) {
+            (true, false) => drop(self.active_quotes.remove(&key)),
+            (false, true) => drop(self.active_quotes.insert(key)),
+            (true, true) | (false, false) => {}
+        }
+        *known = merged;
         Applied::Changed
     }
 
@@ -230,14 +240,6 @@ impl OmsState {
 
 fn clone_pair<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
     (key.clone(), value.clone())
-}
-
-fn set_member(set: &mut BTreeSet<OrderKey>, key: &OrderKey, member: bool) {
-    if !member {
-        set.remove(key);
-    } else if !set.contains(key) {
-        set.insert(key.clone());
-    }
 }
 
 fn replace<K: Ord, V: PartialEq + Clone>(map: &mut BTreeMap<K, V>, key: K, value: &V) -> Applied {

@@ -233,7 +233,7 @@ fn unknown_fields_are_ignored() {
         // An `extra` keeps what it is given, so it is left alone; a `{}` and the kind of an event take no field.
         let objects = json.replace("\"extra\":{", "\"extra\":\u{1}").replace("\"data\":{\"", "\"data\":\u{2}\"");
         let spiced = objects.replace("{\"", r#"{"new":{"a":[1,{"b":null}]},""#);
-        (json, spiced.replace('\u{1}', "{").replace('\u{2}', "{"))
+        (json, spiced.replace(['\u{1}', '\u{2}'], "{"))
     };
     fn same<T: DeserializeOwned + PartialEq + Debug>((plain, spiced): (String, String)) {
         assert_ne!(plain, spiced);

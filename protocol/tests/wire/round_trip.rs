@@ -87,6 +87,22 @@ proptest! {
         prop_assert_eq!((back.naive_local(), back.offset()), (time.naive_local(), time.offset()));
     }
 
+    /// The codec's writer of instants and chrono's own write the same.
+    #[test]
+    fn instants_are_written_as_chrono_writes_them(time in any_::timestamp(), leap in any::<bool>(), odd in -59..60) {
+        let leap_second = chrono::Timelike::with_second(&time, 59)
+            .and_then(|time| chrono::Timelike::with_nanosecond(&time, 1_500_000_000));
+        let time = leap_second.filter(|_| leap).unwrap_or(time);
+        let offset = chrono::FixedOffset::east_opt(odd).expect("below a day");
+        for time in [time, time.with_timezone(&offset)] {
+            let tick = protocol::Tick { localtime: Some(time), ..protocol::Tick::new("g", crate::specimens::rubber(), time) };
+            let chronos = serde_json::to_string(&time).expect("encodes");
+            let ours = String::from_utf8(encode(&tick).expect("encodes")).expect("UTF-8");
+            let written = format!("\"datetime\":{chronos},\"localtime\":{chronos}}}");
+            prop_assert!(ours.ends_with(&written), "{} {}", ours, written);
+        }
+    }
+
     /// The wire has no NaN: absent where that is allowed, refused where it is not, never another number.
     #[test]
     fn floats_that_are_not_finite_never_become_numbers(
