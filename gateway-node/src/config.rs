@@ -11,6 +11,7 @@ use protocol::Name;
 use protocol::subject::{Filter, is_gateway_name};
 use serde::{Deserialize, Deserializer, de};
 
+use crate::gateway::sim::SimConfig;
 use complaint::Document;
 pub use complaint::{ConfigError, nearest};
 pub use secret::Secret;
@@ -114,7 +115,7 @@ pub struct GatewayConfig {
     pub subscribe: Vec<Filter>,
     /// `[gateways.sim]`, for `kind = "sim"`.
     #[serde(default)]
-    pub sim: toml::Table, // SimConfig
+    pub sim: SimConfig,
 }
 
 /// The adapters that there are.
