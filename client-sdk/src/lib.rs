@@ -1,1 +1,31 @@
-//! Trades and watches through Gatemesh gateways.
+//! Trades and watches through Gatemesh gateways: connect, stream, call, mirror, run a strategy.
+//!
+//! Start at [`Client::connect`]. Market data comes from [`Client::ticks`], trading goes through the
+//! [`GatewayHandle`] of [`Client::gateway`] or [`Client::route`], a gateway's whole trading state is followed by
+//! [`Client::mirror`], and [`strategy::run`] runs a [`Strategy`].
+#![warn(missing_docs)]
+
+mod board;
+mod call;
+mod client;
+mod clock;
+mod connection;
+mod error;
+mod gateway;
+mod health;
+mod options;
+mod queue;
+mod route;
+mod sequence;
+mod stream;
+mod task;
+
+pub use client::{Client, GatewayInfo};
+pub use error::Error;
+pub use gateway::GatewayHandle;
+pub use health::{HealthEvent, HealthStream};
+pub use options::ConnectOptions;
+pub use protocol;
+pub use protocol::subject::Filter;
+pub use route::Preference;
+pub use stream::{ContractStream, EventStream, LogStream, Missed, MissedCause, StatusStream, TickStream, Update};

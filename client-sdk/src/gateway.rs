@@ -1,0 +1,577 @@
+//! The methods of one gateway, typed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use protocol::rpc::{
+    CancelAll, CancelledAll, Done, EventsPage, GetAccount, GetEvents, GetInstrument, GetOrder, GetPosition, GetTrade,
+    Halt, Halted, List, Method, NoParams, Page, QueryHistory, Resume,
+};
+use protocol::{
+    Account, Bar, CancelRequest, Contract, Direction, ErrorCode, Event, HistoryRequest, InstrumentId, Name, Order,
+    OrderId, OrderRequest, Position, Quote, QuoteRequest, Status, SubscribeRequest, Tick, Trade, codec,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use crate::call::Call;
+use crate::client::Client;
+use crate::error::Error;
+
+/// Pause before an order of unknown outcome is sent again, under the same id.
+const RESEND_PAUSE: Duration = Duration::from_millis(200);
+
+/// One gateway, by name: cheap to clone, usable from any number of tasks at once.
+///
+/// Every method fails with [`Error::Disconnected`] at once while there is no connection, with
+/// [`Error::GatewayNotRunning`] at once if nobody serves the gateway, with [`Error::Rpc`] if the gateway refuses, and
+/// with [`Error::Timeout`] after this handle's timeout.
+#[derive(Debug, Clone)]
+pub struct GatewayHandle {
+    client: Client,
+    gateway: Name,
+    timeout: Duration,
+    traceparent: Option<String>,
+}
+
+impl GatewayHandle {
+    pub(crate) fn new(client: Client, gateway: Name, timeout: Duration) -> GatewayHandle {
+        GatewayHandle { client, gateway, timeout, traceparent: None }
+    }
+
+    /// The gateway's name.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.gateway
+    }
+
+    /// The same gateway with another timeout for every call. For orders, quotes and cancels it is also the deadline
+    /// after which the node refuses them.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The same gateway with calls that belong to a trace: a W3C `traceparent`.
+    #[must_use]
+    pub fn with_traceparent(mut self, traceparent: impl Into<String>) -> Self {
+        self.traceparent = Some(traceparent.into());
+        self
+    }
+
+    /// How the gateway is doing.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn get_status(&self) -> Result<Status, Error> {
+        self.ask(Method::GetStatus, &NoParams {}).await
+    }
+
+    /// One page of journalled events behind a position.
+    ///
+    /// # Errors
+    /// [`ErrorCode::TooOld`] if what follows the position is no longer kept; otherwise as every call.
+    pub async fn get_events(&self, params: &GetEvents) -> Result<EventsPage, Error> {
+        self.ask(Method::GetEvents, params).await
+    }
+
+    /// Asks for an instrument's ticks, on behalf of this client's name. It holds until [`Self::unsubscribe`].
+    ///
+    /// # Errors
+    /// [`ErrorCode::UnknownContract`]; otherwise as every call.
+    pub async fn subscribe(&self, instrument: &InstrumentId) -> Result<(), Error> {
+        let Done {} = self.ask(Method::Subscribe, &subscribe_request(instrument)).await?;
+        Ok(())
+    }
+
+    /// Takes back this client's own subscription; others keep theirs.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn unsubscribe(&self, instrument: &InstrumentId) -> Result<(), Error> {
+        let Done {} = self.ask(Method::Unsubscribe, &subscribe_request(instrument)).await?;
+        Ok(())
+    }
+
+    /// Sends an order once. Sending the same request again is safe: the gateway knows it by its id.
+    ///
+    /// # Errors
+    /// If [`Error::maybe_executed`], the outcome is unknown: see [`Self::resolve`] and [`Self::send_order_resolved`].
+    /// [`Error::InvalidRequest`] if a number in it is not finite; otherwise as every call.
+    pub async fn send_order(&self, request: &OrderRequest) -> Result<Order, Error> {
+        let finite = [("volume", Some(request.volume)), ("price", request.price)];
+        check_finite(&finite)?;
+        check_id(&request.orderid)?;
+        self.ask(Method::SendOrder, request).await
+    }
+
+    /// Sends an order and, while its outcome is unknown, sends it again under the same id until the gateway answers
+    /// or the handle's timeout has passed. There is never a second order.
+    ///
+    /// # Errors
+    /// As [`Self::send_order`].
+    pub async fn send_order_resolved(&self, request: &OrderRequest) -> Result<Order, Error> {
+        let end = Instant::now() + self.timeout;
+        let mut attempt = self.clone();
+        loop {
+            // A third of the time for the first answer leaves two more chances within the caller's own timeout.
+            let left = end.saturating_duration_since(Instant::now());
+            attempt.timeout = if left > self.timeout / 3 { self.timeout / 3 } else { left };
+            let error = match attempt.send_order(request).await {
+                Ok(order) => return Ok(order),
+                Err(error) => error,
+            };
+            let unknown = error.maybe_executed() || matches!(error, Error::Disconnected);
+            if !unknown || Instant::now() + RESEND_PAUSE >= end {
+                return Err(error);
+            }
+            tracing::info!(orderid = %request.orderid, %error, "outcome unknown, sending the same order id again");
+            tokio::time::sleep(RESEND_PAUSE).await;
+        }
+    }
+
+    /// What became of an order whose answer was lost. `None`: the gateway has no such order; this is final once the
+    /// deadline of the call that sent it has passed (a handle's timeout after sending), and may change before.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn resolve(&self, orderid: &OrderId) -> Result<Option<Order>, Error> {
+        self.get_order(orderid).await
+    }
+
+    /// Cancels an order of one's own.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`], [`ErrorCode::OrderNotActive`]; otherwise as every call.
+    pub async fn cancel_order(&self, request: &CancelRequest) -> Result<Order, Error> {
+        self.ask(Method::CancelOrder, request).await
+    }
+
+    /// Cancels all of one's own working orders and quotes, or those of one instrument.
+    ///
+    /// # Errors
+    /// As every call; what could not be cancelled is in the result.
+    pub async fn cancel_all(&self, instrument: Option<&InstrumentId>) -> Result<CancelledAll, Error> {
+        let params = CancelAll {
+            symbol: instrument.map(|instrument| instrument.symbol.clone()),
+            exchange: instrument.map(|instrument| instrument.exchange),
+        };
+        self.ask(Method::CancelAll, &params).await
+    }
+
+    /// Sends a two-sided quote once; the same rules as for [`Self::send_order`].
+    ///
+    /// # Errors
+    /// As [`Self::send_order`].
+    pub async fn send_quote(&self, request: &QuoteRequest) -> Result<Quote, Error> {
+        check_finite(&[
+            ("bid_price", Some(request.bid_price)),
+            ("bid_volume", Some(request.bid_volume)),
+            ("ask_price", Some(request.ask_price)),
+            ("ask_volume", Some(request.ask_volume)),
+        ])?;
+        check_id(&request.quoteid)?;
+        self.ask(Method::SendQuote, request).await
+    }
+
+    /// Cancels a quote of one's own, its id as `orderid`.
+    ///
+    /// # Errors
+    /// As [`Self::cancel_order`].
+    pub async fn cancel_quote(&self, request: &CancelRequest) -> Result<Quote, Error> {
+        self.ask(Method::CancelQuote, request).await
+    }
+
+    /// Bars, oldest first, all pages of them.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotSupported`] where the venue has no history; otherwise as every call, the timeout holding for
+    /// each page.
+    pub async fn query_history(&self, request: &HistoryRequest) -> Result<Vec<Bar>, Error> {
+        let mut params = QueryHistory { request: request.clone(), cursor: None, limit: None };
+        let mut pages = Pages::default();
+        loop {
+            let page = self.ask(Method::QueryHistory, &params).await?;
+            match pages.take(page) {
+                Ok(None) => return Ok(pages.items),
+                Ok(cursor) => params.cursor = cursor,
+                Err(()) => return Err(self.endless(Method::QueryHistory)),
+            }
+        }
+    }
+
+    /// The accounts, asked afresh at the venue.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn query_account(&self) -> Result<Vec<Account>, Error> {
+        Ok(self.pages(Method::QueryAccount, List::default()).await?.items)
+    }
+
+    /// The positions, asked afresh at the venue.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn query_position(&self) -> Result<Vec<Position>, Error> {
+        Ok(self.pages(Method::QueryPosition, List::default()).await?.items)
+    }
+
+    /// The newest tick, in the envelope it was published in.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn get_tick(&self, instrument: &InstrumentId) -> Result<Option<Event<Tick>>, Error> {
+        self.ask(Method::GetTick, &get_instrument(instrument)).await
+    }
+
+    /// One order of one's own.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn get_order(&self, orderid: &OrderId) -> Result<Option<Order>, Error> {
+        self.get_order_of(orderid, None).await
+    }
+
+    /// One order of somebody's, where the caller may see it; `None` stands for the caller.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn get_order_of(&self, orderid: &OrderId, owner: Option<&str>) -> Result<Option<Order>, Error> {
+        let params = GetOrder { orderid: orderid.clone(), owner: owner.map(Name::from) };
+        self.ask(Method::GetOrder, &params).await
+    }
+
+    /// The first trade that matches.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn get_trade(&self, params: &GetTrade) -> Result<Option<Trade>, Error> {
+        self.ask(Method::GetTrade, params).await
+    }
+
+    /// One quote of one's own.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn get_quote(&self, quoteid: &OrderId) -> Result<Option<Quote>, Error> {
+        self.ask(Method::GetQuote, &GetOrder { orderid: quoteid.clone(), owner: None }).await
+    }
+
+    /// One position.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn get_position(
+        &self,
+        instrument: &InstrumentId,
+        direction: Direction,
+    ) -> Result<Option<Position>, Error> {
+        let params = GetPosition { symbol: instrument.symbol.clone(), exchange: instrument.exchange, direction };
+        self.ask(Method::GetPosition, &params).await
+    }
+
+    /// One account.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn get_account(&self, accountid: &str) -> Result<Option<Account>, Error> {
+        self.ask(Method::GetAccount, &GetAccount { accountid: accountid.into() }).await
+    }
+
+    /// One contract.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn get_contract(&self, instrument: &InstrumentId) -> Result<Option<Contract>, Error> {
+        self.ask(Method::GetContract, &get_instrument(instrument)).await
+    }
+
+    /// The newest tick of every instrument subscribed.
+    ///
+    /// # Errors
+    /// As every call, the timeout holding for each page; so for all lists.
+    pub async fn get_all_ticks(&self) -> Result<Vec<Event<Tick>>, Error> {
+        Ok(self.pages(Method::GetAllTicks, List::default()).await?.items)
+    }
+
+    /// All orders of the journal's days that the caller may see.
+    ///
+    /// # Errors
+    /// As [`Self::get_all_ticks`].
+    pub async fn get_all_orders(&self) -> Result<Vec<Order>, Error> {
+        Ok(self.pages(Method::GetAllOrders, List::default()).await?.items)
+    }
+
+    /// Orders that can still be filled or cancelled.
+    ///
+    /// # Errors
+    /// As [`Self::get_all_ticks`].
+    pub async fn get_all_active_orders(&self) -> Result<Vec<Order>, Error> {
+        Ok(self.pages(Method::GetAllActiveOrders, List::default()).await?.items)
+    }
+
+    /// All trades.
+    ///
+    /// # Errors
+    /// As [`Self::get_all_ticks`].
+    pub async fn get_all_trades(&self) -> Result<Vec<Trade>, Error> {
+        Ok(self.pages(Method::GetAllTrades, List::default()).await?.items)
+    }
+
+    /// All quotes.
+    ///
+    /// # Errors
+    /// As [`Self::get_all_ticks`].
+    pub async fn get_all_quotes(&self) -> Result<Vec<Quote>, Error> {
+        Ok(self.pages(Method::GetAllQuotes, List::default()).await?.items)
+    }
+
+    /// Quotes that can still be filled or cancelled.
+    ///
+    /// # Errors
+    /// As [`Self::get_all_ticks`].
+    pub async fn get_all_active_quotes(&self) -> Result<Vec<Quote>, Error> {
+        Ok(self.pages(Method::GetAllActiveQuotes, List::default()).await?.items)
+    }
+
+    /// All positions.
+    ///
+    /// # Errors
+    /// As [`Self::get_all_ticks`].
+    pub async fn get_all_positions(&self) -> Result<Vec<Position>, Error> {
+        Ok(self.pages(Method::GetAllPositions, List::default()).await?.items)
+    }
+
+    /// All accounts.
+    ///
+    /// # Errors
+    /// As [`Self::get_all_ticks`].
+    pub async fn get_all_accounts(&self) -> Result<Vec<Account>, Error> {
+        Ok(self.pages(Method::GetAllAccounts, List::default()).await?.items)
+    }
+
+    /// All contracts.
+    ///
+    /// # Errors
+    /// As [`Self::get_all_ticks`].
+    pub async fn get_all_contracts(&self) -> Result<Vec<Contract>, Error> {
+        Ok(self.pages(Method::GetAllContracts, List::default()).await?.items)
+    }
+
+    /// Any of the lists, narrowed: all pages of it.
+    ///
+    /// # Errors
+    /// As [`Self::get_all_ticks`].
+    pub async fn list<T: DeserializeOwned>(&self, method: Method, filter: List) -> Result<Vec<T>, Error> {
+        Ok(self.pages(method, filter).await?.items)
+    }
+
+    /// No new orders and quotes from now on; cancels still flow.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn halt(&self, params: &Halt) -> Result<Halted, Error> {
+        self.ask(Method::Halt, params).await
+    }
+
+    /// Ends a halt.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn resume(&self, params: &Resume) -> Result<Halted, Error> {
+        self.ask(Method::Resume, params).await
+    }
+
+    /// Logs the gateway in at its venue, also after a refusal.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn connect(&self) -> Result<(), Error> {
+        let Done {} = self.ask(Method::Connect, &NoParams {}).await?;
+        Ok(())
+    }
+
+    /// Logs the gateway out of its venue; it stays out.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn disconnect(&self) -> Result<(), Error> {
+        let Done {} = self.ask(Method::Disconnect, &NoParams {}).await?;
+        Ok(())
+    }
+
+    /// Calls a method by name, also one that only this gateway has. `timeout`: this handle's, if absent.
+    ///
+    /// # Errors
+    /// As every call.
+    ///
+    /// ```no_run
+    /// # async fn example(gateway: client_sdk::GatewayHandle) -> Result<(), client_sdk::Error> {
+    /// let answer = gateway.call("get_status", serde_json::json!({}), None).await?;
+    /// println!("{}", answer["state"]);
+    /// # Ok(()) }
+    /// ```
+    pub async fn call(
+        &self,
+        method: &str,
+        params: impl Serialize,
+        timeout: Option<Duration>,
+    ) -> Result<serde_json::Value, Error> {
+        self.call_as(method, params, timeout).await
+    }
+
+    /// As [`Self::call`], with the answer read as a type.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn call_as<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        params: impl Serialize,
+        timeout: Option<Duration>,
+    ) -> Result<T, Error> {
+        let timeout = timeout.unwrap_or(self.timeout);
+        let began = Instant::now();
+        let payload = codec::encode(&params).map_err(|error| Error::InvalidRequest(format!("{method}: {error}")))?;
+        let deadline_ms = match Method::from_name(method).filter(|method| method.needs_deadline()) {
+            None => None,
+            Some(_) => Some(self.deadline_ms(began, timeout).await?),
+        };
+        let call = Call {
+            gateway: &self.gateway,
+            method,
+            // Measuring the node's clock took its part.
+            timeout: timeout.saturating_sub(began.elapsed()),
+            deadline_ms,
+            traceparent: self.traceparent.as_deref(),
+        };
+        let answer = call.send(self.client.calls(), self.client.name(), Bytes::from(payload)).await?;
+        codec::decode(&answer).map_err(|error| call.unreadable(error))
+    }
+
+    /// When the call ends, on the node's clock.
+    async fn deadline_ms(&self, began: Instant, timeout: Duration) -> Result<i64, Error> {
+        let clock = self.client.node_clock(&self.gateway, timeout).await?;
+        let milliseconds = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+        Ok(clock.now_ms(began).saturating_add(milliseconds))
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, method: Method, params: &impl Serialize) -> Result<T, Error> {
+        self.call_as(method.as_str(), params, None).await
+    }
+
+    /// All pages of a list, and the oldest journal position among them.
+    pub(crate) async fn pages<T: DeserializeOwned>(&self, method: Method, mut params: List) -> Result<Pages<T>, Error> {
+        let mut pages = Pages::default();
+        loop {
+            let page = self.ask(method, &params).await?;
+            match pages.take(page) {
+                Ok(None) => return Ok(pages),
+                Ok(cursor) => params.cursor = cursor,
+                Err(()) => return Err(self.endless(method)),
+            }
+        }
+    }
+
+    fn endless(&self, method: Method) -> Error {
+        Error::Reply {
+            gateway: self.gateway.clone(),
+            method: method.as_str().to_owned(),
+            reason: "its pages lead back to where they came from".to_owned(),
+            maybe_executed: false,
+        }
+    }
+}
+
+/// A list put together from its pages.
+#[derive(Debug)]
+pub(crate) struct Pages<T> {
+    pub items: Vec<T>,
+    /// Oldest position that any page reflects.
+    pub journal_seq: Option<u64>,
+    cursor: Option<String>,
+}
+
+impl<T> Default for Pages<T> {
+    fn default() -> Self {
+        Pages { items: Vec::new(), journal_seq: None, cursor: None }
+    }
+}
+
+impl<T> Pages<T> {
+    /// Takes in a page and says where the next one begins; `Err` if it is where this one began.
+    fn take(&mut self, page: Page<T>) -> Result<Option<String>, ()> {
+        self.items.extend(page.items);
+        self.journal_seq = match (self.journal_seq, page.journal_seq) {
+            (Some(known), Some(new)) => Some(known.min(new)),
+            (known, new) => known.or(new),
+        };
+        if page.next.is_some() && page.next == self.cursor {
+            return Err(());
+        }
+        self.cursor.clone_from(&page.next);
+        Ok(page.next)
+    }
+}
+
+fn subscribe_request(instrument: &InstrumentId) -> SubscribeRequest {
+    SubscribeRequest { symbol: instrument.symbol.clone(), exchange: instrument.exchange }
+}
+
+fn get_instrument(instrument: &InstrumentId) -> GetInstrument {
+    GetInstrument { symbol: instrument.symbol.clone(), exchange: instrument.exchange }
+}
+
+/// JSON writes NaN and infinity as null, and a price of null means none: such an order must not leave.
+fn check_finite(numbers: &[(&str, Option<f64>)]) -> Result<(), Error> {
+    match numbers.iter().find(|(_, number)| number.is_some_and(|number| !number.is_finite())) {
+        None => Ok(()),
+        Some((name, number)) => {
+            let number = number.unwrap_or(f64::NAN);
+            Err(Error::InvalidRequest(format!("`{name}` is {number}: write a finite number")))
+        }
+    }
+}
+
+fn check_id(orderid: &OrderId) -> Result<(), Error> {
+    orderid.check_client_allocated().map_err(|error| Error::InvalidRequest(error.to_string()))
+}
+
+/// Whether a refill must give up and a snapshot be taken instead.
+pub(crate) fn is_too_old(error: &Error) -> bool {
+    error.code() == Some(ErrorCode::TooOld)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(items: &[u8], next: Option<&str>, journal_seq: Option<u64>) -> Page<u8> {
+        Page { items: items.to_vec(), next: next.map(str::to_owned), journal_seq }
+    }
+
+    #[test]
+    fn pages_add_up_and_the_oldest_position_counts() {
+        let mut pages = Pages::default();
+        assert_eq!(pages.take(page(&[1, 2], Some("b"), Some(10))), Ok(Some("b".to_owned())));
+        assert_eq!(pages.take(page(&[3], Some("c"), Some(9))), Ok(Some("c".to_owned())));
+        assert_eq!(pages.take(page(&[], None, Some(12))), Ok(None));
+        assert_eq!((pages.items, pages.journal_seq), (vec![1, 2, 3], Some(9)));
+    }
+
+    #[test]
+    fn pages_that_lead_nowhere_end() {
+        let mut pages = Pages::default();
+        assert!(pages.take(page(&[1], Some("b"), None)).is_ok());
+        assert!(pages.take(page(&[1], Some("b"), None)).is_err());
+    }
+
+    #[test]
+    fn a_number_that_json_cannot_hold_is_named() {
+        let error = check_finite(&[("volume", Some(1.0)), ("price", Some(f64::NAN))]).expect_err("refused");
+        assert_eq!(error.to_string(), "`price` is NaN: write a finite number");
+        assert!(check_finite(&[("volume", Some(1.0)), ("price", None)]).is_ok());
+    }
+}
