@@ -174,12 +174,10 @@ pub enum Command {
     Logs(LogsArgs),
 
     /// Call any method of a gateway and print the JSON that it answers
-    #[command(
-        after_help = "Methods that a node serves beyond the protocol's own can be called too.\n\nExamples:\n  \
+    #[command(after_help = "Methods that a node serves beyond the protocol's own can be called too.\n\nExamples:\n  \
         gatectl call sim1 get_status\n  \
         gatectl call sim1 get_contract '{\"symbol\":\"rb2410\",\"exchange\":\"SHFE\"}'\n  \
-        gatectl --timeout 60 call ctp1 query_position '{}'"
-    )]
+        gatectl --timeout 60 call ctp1 query_position '{}'")]
     Call(CallArgs),
 
     /// Full-screen live view: gateways, ticks, orders, trades, positions, accounts, log
@@ -420,7 +418,9 @@ impl SendArgs {
                 ));
             }
             (OrderType::Stop, None) => {
-                return Err("a stop order needs the price that triggers it: add --price, for example --price 3500".into());
+                return Err(
+                    "a stop order needs the price that triggers it: add --price, for example --price 3500".into()
+                );
             }
             (OrderType::Limit | OrderType::Fak | OrderType::Fok, None) => {
                 return Err(format!(
@@ -813,8 +813,7 @@ mod tests {
         let command = Args::command();
         for part in std::iter::once(&command).chain(command.get_subcommands()) {
             let help = part.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let examples: Vec<_> =
-                help.lines().map(str::trim).filter(|line| line.starts_with("gatectl ")).collect();
+            let examples: Vec<_> = help.lines().map(str::trim).filter(|line| line.starts_with("gatectl ")).collect();
             assert!(!examples.is_empty(), "`{}` has no example in its help", part.get_name());
             for example in examples {
                 let parsed = parse(example);

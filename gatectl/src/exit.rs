@@ -118,7 +118,9 @@ pub fn report(outcome: Result<(), Failure>, json: bool) -> ExitCode {
     match &failure {
         // The reader of the output has gone on purpose; whoever pressed Ctrl-C knows.
         Failure::OutputClosed | Failure::Interrupted => {}
-        Failure::Refused(error) if json => eprintln!("{}", serde_json::json!({"code": error.code, "message": error.message})),
+        Failure::Refused(error) if json => {
+            eprintln!("{}", serde_json::json!({"code": error.code, "message": error.message}))
+        }
         failure => eprintln!("gatectl: {}", printable(&failure.to_string())),
     }
     ExitCode::from(failure.code())

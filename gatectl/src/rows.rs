@@ -432,7 +432,8 @@ TIME                 ORDER  INSTRUMENT   SIDE  OFFSET  TYPE    PRICE  VOLUME  TR
         assert_eq!(status(&s).len(), STATUS.len());
         assert_eq!(halted(&s), "all");
         assert_eq!(contract(&Contract::new("sim1", rebar(), Product::Futures, 10.0, 0.5)).len(), CONTRACT.len());
-        let a: Account = serde_json::from_str(r#"{"gateway_name":"sim1","accountid":"1","balance":1e6}"#).expect("decodes");
+        let a: Account =
+            serde_json::from_str(r#"{"gateway_name":"sim1","accountid":"1","balance":1e6}"#).expect("decodes");
         assert_eq!(account(&a).len(), ACCOUNT.len());
         let p: Position = serde_json::from_str(
             r#"{"gateway_name":"sim1","symbol":"rb2410","exchange":"SHFE","direction":"LONG","volume":2,"pnl":-5}"#,

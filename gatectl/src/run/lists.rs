@@ -29,7 +29,7 @@ trait Followed: Serialize + DeserializeOwned + Clone + Send + 'static {
     const ALL: Method;
     const ACTIVE: Method;
 
-    async fn stream(client: &Client, filter: Filter) -> Result<impl Stream<Item = Update<Self>> + Unpin, Error>;
+    async fn stream(client: Client, filter: Filter) -> Result<impl Stream<Item = Update<Self>> + Unpin, Error>;
     fn row(&self, decimals: &Decimals) -> Vec<Cell>;
     fn event(&self) -> OmsEvent;
     fn instrument(&self) -> InstrumentId;
@@ -42,7 +42,7 @@ impl Followed for Order {
     const ALL: Method = Method::GetAllOrders;
     const ACTIVE: Method = Method::GetAllActiveOrders;
 
-    async fn stream(client: &Client, filter: Filter) -> Result<impl Stream<Item = Update<Self>> + Unpin, Error> {
+    async fn stream(client: Client, filter: Filter) -> Result<impl Stream<Item = Update<Self>> + Unpin, Error> {
         client.orders(filter).await
     }
     fn row(&self, decimals: &Decimals) -> Vec<Cell> {
@@ -65,7 +65,7 @@ impl Followed for Trade {
     const ALL: Method = Method::GetAllTrades;
     const ACTIVE: Method = Method::GetAllTrades;
 
-    async fn stream(client: &Client, filter: Filter) -> Result<impl Stream<Item = Update<Self>> + Unpin, Error> {
+    async fn stream(client: Client, filter: Filter) -> Result<impl Stream<Item = Update<Self>> + Unpin, Error> {
         client.trades(filter).await
     }
     fn row(&self, decimals: &Decimals) -> Vec<Cell> {
@@ -88,7 +88,7 @@ impl Followed for Quote {
     const ALL: Method = Method::GetAllQuotes;
     const ACTIVE: Method = Method::GetAllActiveQuotes;
 
-    async fn stream(client: &Client, filter: Filter) -> Result<impl Stream<Item = Update<Self>> + Unpin, Error> {
+    async fn stream(client: Client, filter: Filter) -> Result<impl Stream<Item = Update<Self>> + Unpin, Error> {
         client.quotes(filter).await
     }
     fn row(&self, decimals: &Decimals) -> Vec<Cell> {
@@ -124,7 +124,10 @@ impl Session {
     async fn one_order(&mut self, id: &OrderId) -> Result<(), Failure> {
         let found = self.find_order(id).await?;
         let Some((gateway, order)) = found else {
-            return Err(Failure::Refused(RpcError::new(ErrorCode::NotFound, format!("no gateway knows the order {id}"))));
+            return Err(Failure::Refused(RpcError::new(
+                ErrorCode::NotFound,
+                format!("no gateway knows the order {id}"),
+            )));
         };
         let decimals = self.decimals(&gateway, std::iter::once(order.instrument())).await;
         self.out.list(rows::ORDER, &[order], |order| rows::order(order, &decimals), "")
@@ -155,7 +158,7 @@ impl Session {
         let mut filter = args.instrument.unwrap_or_default();
         filter.gateway = self.global.gateway.clone();
         // First listen, then list: what happens in between comes twice rather than never.
-        let stream = if args.follow { Some(T::stream(&self.client, filter.clone()).await?) } else { None };
+        let stream = if args.follow { Some(T::stream(self.client.clone(), filter.clone()).await?) } else { None };
         let gateways = self.gateways().await?;
         let narrowed = List { symbol: filter.symbol.clone(), exchange: filter.exchange, ..List::default() };
         let method = if active { T::ACTIVE } else { T::ALL };

@@ -58,9 +58,7 @@ enum Checked {
 impl Checked {
     fn new(command: Command, now: Timestamp) -> Result<Checked, Failure> {
         Ok(match command {
-            Command::Send(args) => {
-                Checked::Send { request: args.request().map_err(Failure::Usage)?, wait: args.wait }
-            }
+            Command::Send(args) => Checked::Send { request: args.request().map_err(Failure::Usage)?, wait: args.wait },
             Command::Ticks(args) if args.subscribe == Subscribe::Yes && args.instrument().is_none() => {
                 return Err(Failure::Usage(
                     "--subscribe yes needs a filter that names one instrument, for example rb2410.SHFE".into(),

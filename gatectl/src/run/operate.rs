@@ -85,7 +85,10 @@ impl Session {
             if error.maybe_executed() {
                 Failure::Unknown {
                     what: error.to_string(),
-                    advice: format!("Look before you call again: gatectl -g {0} orders, or gatectl -g {0} logs", args.target),
+                    advice: format!(
+                        "Look before you call again: gatectl -g {0} orders, or gatectl -g {0} logs",
+                        args.target
+                    ),
                 }
             } else {
                 error.into()
@@ -97,8 +100,7 @@ impl Session {
 
     pub(super) async fn halt(&mut self, args: HaltArgs) -> Result<(), Failure> {
         let gateway = self.gateway().await?;
-        let halted =
-            gateway.halt(&Halt { owner: args.owner, reason: args.reason, cancel: args.cancel }).await?;
+        let halted = gateway.halt(&Halt { owner: args.owner, reason: args.reason, cancel: args.cancel }).await?;
         self.print_halted(gateway.name(), &halted)
     }
 

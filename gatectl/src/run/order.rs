@@ -19,13 +19,14 @@ use crate::rows;
 impl Session {
     pub(super) async fn send(&mut self, request: OrderRequest, wait: bool) -> Result<(), Failure> {
         let id = request.orderid.clone();
+        let instrument = request.instrument();
         let gateway = tokio::select! {
-            gateway = self.gateway_of(&request.instrument()) => gateway?,
+            gateway = self.gateway_of(&instrument) => gateway?,
             () = ctrl_c() => return Err(Failure::Interrupted), // nothing was sent yet
         };
         // Listening begins before the order can change.
         let changes = if wait {
-            let filter = Filter::instrument(&request.instrument()).gateway(gateway.name().clone());
+            let filter = Filter::instrument(&instrument).gateway(gateway.name().clone());
             Some(self.client.orders(filter).await?)
         } else {
             None
@@ -38,7 +39,7 @@ impl Session {
         let decimals = if self.out.is_json() {
             Decimals::default()
         } else {
-            self.decimals(&gateway, std::iter::once(request.instrument())).await
+            self.decimals(&gateway, std::iter::once(instrument)).await
         };
         match changes {
             None => {
@@ -94,8 +95,7 @@ impl Session {
 
     pub(super) async fn cancel(&mut self, args: CancelArgs) -> Result<(), Failure> {
         let CancelArgs { orderid: id, quote } = args;
-        let request =
-            CancelRequest { owner: external_owner(&id).map(Name::from), ..CancelRequest::new(id.clone()) };
+        let request = CancelRequest { owner: external_owner(&id).map(Name::from), ..CancelRequest::new(id.clone()) };
         if quote {
             let gateway = self.gateway().await?;
             let quote = gateway.cancel_quote(&request).await;
@@ -118,7 +118,9 @@ impl Session {
         }
         match self.find_order(id).await? {
             Some((gateway, _)) => Ok(gateway),
-            None => Err(Failure::Refused(RpcError::new(ErrorCode::NotFound, format!("no gateway knows the order {id}")))),
+            None => {
+                Err(Failure::Refused(RpcError::new(ErrorCode::NotFound, format!("no gateway knows the order {id}"))))
+            }
         }
     }
 

@@ -95,10 +95,13 @@ impl Session {
 
 /// What is missing, where, and why.
 pub(super) fn missed_sentence(missed: &Missed) -> String {
-    let many = missed.count.map_or_else(|| "some events".to_owned(), |count| match count {
-        1 => "1 event".to_owned(),
-        count => format!("{count} events"),
-    });
+    let many = missed.count.map_or_else(
+        || "some events".to_owned(),
+        |count| match count {
+            1 => "1 event".to_owned(),
+            count => format!("{count} events"),
+        },
+    );
     let of = missed.instrument.as_ref().map(|instrument| format!(" of {instrument}")).unwrap_or_default();
     let why = match missed.cause {
         MissedCause::Conflated => "skipped, this reader is too slow",

@@ -364,9 +364,7 @@ impl Model {
             Pane::Gateways => self.gateways.keys().filter(|name| wanted(selected, name)).count(),
             Pane::Ticks => self.ticks.keys().filter(|(_, name)| wanted(selected, name)).count(),
             Pane::Orders => self.states(selected).map(|state| state.active_orders().count()).sum(),
-            Pane::Trades => {
-                self.states(selected).map(|state| state.trades().len()).sum::<usize>().min(TRADES_SHOWN)
-            }
+            Pane::Trades => self.states(selected).map(|state| state.trades().len()).sum::<usize>().min(TRADES_SHOWN),
             Pane::Positions => self.positions(selected).count(),
             Pane::Accounts => self.states(selected).map(|state| state.accounts().len()).sum(),
             Pane::Log => self.logs.iter().filter(|log| log_wanted(selected, log)).count(),
@@ -413,7 +411,8 @@ impl Model {
                 let mut held: Vec<_> = self.positions(selected).collect();
                 held.sort_by_key(|p| (p.instrument(), p.direction, p.gateway_name.clone()));
                 let pnl: f64 = held.iter().map(|position| position.pnl).sum();
-                let title = if held.is_empty() { "Positions".into() } else { format!("Positions (pnl {})", money(pnl)) };
+                let title =
+                    if held.is_empty() { "Positions".into() } else { format!("Positions (pnl {})", money(pnl)) };
                 let rows = held.into_iter().skip(skip).take(room).map(|p| self.position_row(p)).collect();
                 (title, POSITIONS, rows, "flat")
             }
@@ -751,8 +750,7 @@ pub(super) mod tests {
         }
         app.apply(state("sim1", 3, 4), after(1000));
         app.apply(state("sim2", 1, 0), after(1000));
-        let contract =
-            Contract::new("sim1", InstrumentId::new("rb2410", Exchange::SHFE), Product::Futures, 10.0, 0.5);
+        let contract = Contract::new("sim1", InstrumentId::new("rb2410", Exchange::SHFE), Product::Futures, 10.0, 0.5);
         app.apply(Update::Contract(Box::new(contract)), after(1000));
         app
     }

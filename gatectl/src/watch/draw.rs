@@ -68,7 +68,11 @@ impl Theme {
     }
 
     fn bar(self) -> Style {
-        if self.colored { Style::new().fg(Color::Black).bg(Color::Gray) } else { Style::new().add_modifier(Modifier::REVERSED) }
+        if self.colored {
+            Style::new().fg(Color::Black).bg(Color::Gray)
+        } else {
+            Style::new().add_modifier(Modifier::REVERSED)
+        }
     }
 }
 
@@ -79,16 +83,12 @@ pub fn draw(frame: &mut Frame, app: &App, now: Timestamp, theme: Theme) -> [usiz
     if area.height == 0 || area.width == 0 {
         return visible;
     }
-    let [top, middle, bottom] = Layout::vertical([
-        Constraint::Length(1),
-        Constraint::Min(0),
-        Constraint::Length(u16::from(area.height > 2)),
-    ])
-    .areas(area);
+    let [top, middle, bottom] =
+        Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(u16::from(area.height > 2))])
+            .areas(area);
     frame.render_widget(top_line(app, now, theme, top.width), top);
     let everything = !app.zoomed() && area.width >= ALL_PANES.0 && area.height >= ALL_PANES.1;
-    let placed =
-        if everything { places(middle, app.gateway_count()) } else { vec![(app.focus(), middle)] };
+    let placed = if everything { places(middle, app.gateway_count()) } else { vec![(app.focus(), middle)] };
     for (pane, place) in placed {
         visible[pane as usize] = draw_pane(frame, app, pane, place, now, theme, everything);
     }
@@ -227,7 +227,8 @@ fn fit(columns: &[Column], rows: &[Vec<Cell>], width: usize) -> Vec<(usize, usiz
     let mut shown = Vec::new();
     let mut used = 0;
     for (i, column) in columns.iter().enumerate() {
-        let values = rows.iter().filter_map(|row| row.get(i)).map(|cell| Span::raw(cell.text()).width()).max().unwrap_or(0);
+        let values =
+            rows.iter().filter_map(|row| row.get(i)).map(|cell| Span::raw(cell.text()).width()).max().unwrap_or(0);
         let wanted = values.max(column.width()).max(column.title().len());
         let gap = usize::from(i > 0);
         if used + gap + wanted <= width {
@@ -271,12 +272,7 @@ fn cut(text: &str, width: usize) -> String {
 fn draw_help(frame: &mut Frame, area: Rect) {
     let height = u16::try_from(HELP.len() + 2).unwrap_or(u16::MAX).min(area.height);
     let width = 64.min(area.width);
-    let place = Rect {
-        x: area.x + (area.width - width) / 2,
-        y: area.y + (area.height - height) / 2,
-        width,
-        height,
-    };
+    let place = Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
     let lines: Vec<_> = HELP
         .iter()
         .map(|(keys, what)| Line::from(vec![Span::styled(format!(" {keys:<22}"), Modifier::BOLD), Span::raw(*what)]))
@@ -287,8 +283,8 @@ fn draw_help(frame: &mut Frame, area: Rect) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::app::tests::{after, app, heartbeat, press, start, state};
     use super::super::app::Update;
+    use super::super::app::tests::{after, app, heartbeat, press, start, state};
     use super::*;
     use crossterm::event::KeyCode;
     use ratatui::Terminal;
@@ -330,7 +326,9 @@ mod tests {
 
     #[test]
     fn every_size_is_survived() {
-        for (width, height) in [(1, 1), (3, 2), (10, 3), (20, 5), (40, 12), (79, 24), (80, 23), (120, 40), (200, 60), (400, 3)] {
+        for (width, height) in
+            [(1, 1), (3, 2), (10, 3), (20, 5), (40, 12), (79, 24), (80, 23), (120, 40), (200, 60), (400, 3)]
+        {
             for zoomed in [false, true] {
                 let mut app = app();
                 if zoomed {

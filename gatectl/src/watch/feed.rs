@@ -127,11 +127,7 @@ async fn follow_ticks(mut ticks: client_sdk::TickStream, client: Client, news: S
 }
 
 /// Passes heartbeats on, and starts a mirror of every gateway that is heard of for the first time.
-async fn follow_gateways(
-    mut statuses: client_sdk::StatusStream,
-    client: Client,
-    news: Sender<Update>,
-) -> &'static str {
+async fn follow_gateways(mut statuses: client_sdk::StatusStream, client: Client, news: Sender<Update>) -> &'static str {
     let mut mirrors = JoinSet::new();
     let mut mirrored = HashSet::new();
     while let Some(item) = statuses.next().await {
