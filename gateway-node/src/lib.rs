@@ -1,4 +1,323 @@
 //! Hosts trading gateways and serves them on NATS.
+//!
+//! [`Node::run`] is the life of a node: start the broker (or join one), then for each gateway replay its journal, log
+//! in at its venue, serve; until told to stop, then drain.
 
+pub mod broker;
+pub mod config;
+pub mod connection;
+pub mod engine;
 pub mod gateway;
+pub mod journal;
+pub mod node;
+pub mod publisher;
+pub mod reconcile;
 pub mod risk;
+pub mod rpc;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use protocol::rpc::Method;
+use protocol::subject::Filter;
+use protocol::{GatewayState, Name, RpcError};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, info, warn};
+
+use crate::broker::Broker;
+use crate::config::{BrokerConfig, Config, GatewayKind};
+use crate::connection::Brokers;
+use crate::engine::{Engine, EngineOptions};
+use crate::gateway::{Gateway, VenueSink, venue_channel};
+use crate::journal::JournalOptions;
+use crate::node::{Clock, Ended, GatewayLoop};
+use crate::publisher::Publisher;
+use crate::rpc::{CallContext, Handler, RpcServer};
+
+/// Trading events in flight between a venue and its gateway's loop; when full: see [`VenueSink::send`].
+const VENUE_EVENTS: usize = 8_192;
+/// Ticks in flight between a venue and its gateway's loop; when full they conflate.
+const VENUE_TICKS: usize = 16_384;
+/// How long a gateway's thread may take to drain before it is left behind.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(12);
+/// A gateway that failed is started again after this, and then after twice as long, up to [`LAST_RESTART`].
+const FIRST_RESTART: Duration = Duration::from_secs(1);
+const LAST_RESTART: Duration = Duration::from_secs(30);
+
+/// Makes a venue's adapter; called at each start of its gateway.
+pub type GatewayFactory = Arc<dyn Fn(&Name, VenueSink) -> anyhow::Result<Box<dyn Gateway>> + Send + Sync>;
+
+/// A node before it runs.
+pub struct Node {
+    config: Config,
+    methods: HashMap<String, Handler>,
+    gateways: Vec<GatewaySpec>,
+}
+
+#[derive(Clone)]
+struct GatewaySpec {
+    name: Name,
+    subscribe: Vec<Filter>,
+    factory: GatewayFactory,
+}
+
+impl Node {
+    /// A node as its configuration says. Every adapter is tried out here, so that a mistake in its section is told
+    /// before anything starts.
+    ///
+    /// # Errors
+    /// If an adapter cannot be made.
+    pub fn new(config: Config) -> anyhow::Result<Node> {
+        let mut gateways = Vec::new();
+        for gateway in &config.gateways {
+            let factory: GatewayFactory = match gateway.kind {
+                GatewayKind::Sim => {
+                    let sim = gateway.sim.clone();
+                    Arc::new(move |name, sink| {
+                        Ok(Box::new(gateway::sim::SimGateway::new(name.clone(), sim.clone(), sink)?))
+                    })
+                }
+            };
+            let (sink, _source) = venue_channel(1, 1);
+            factory(&gateway.name, sink).with_context(|| format!("gateway {}", gateway.name))?.close();
+            gateways.push(GatewaySpec { name: gateway.name.clone(), subscribe: gateway.subscribe.clone(), factory });
+        }
+        Ok(Node { config, methods: HashMap::new(), gateways })
+    }
+
+    /// Adds a method to every gateway of this node: clients call it like any other.
+    ///
+    /// # Errors
+    /// If the name is one of Gatemesh's own, taken already, or no plain token.
+    pub fn register<F, Fut>(&mut self, method: &str, handler: F) -> anyhow::Result<()>
+    where
+        F: Fn(CallContext, serde_json::Value) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<serde_json::Value, RpcError>> + Send + 'static,
+    {
+        anyhow::ensure!(Method::from_name(method).is_none(), "`{method}` is a method that every gateway has");
+        anyhow::ensure!(
+            protocol::subject::is_gateway_name(method),
+            "`{method}` is no method name: write 1 to 32 of A-Z a-z 0-9 _ -"
+        );
+        let handler: Handler = Arc::new(move |context, params| Box::pin(handler(context, params)));
+        anyhow::ensure!(self.methods.insert(method.to_owned(), handler).is_none(), "`{method}` is registered already");
+        Ok(())
+    }
+
+    /// Adds a gateway whose adapter is the caller's own.
+    ///
+    /// # Errors
+    /// If the name is taken, or cannot be a gateway's.
+    pub fn add_gateway(
+        &mut self,
+        name: impl Into<Name>,
+        subscribe: Vec<Filter>,
+        factory: GatewayFactory,
+    ) -> anyhow::Result<()> {
+        let name = name.into();
+        anyhow::ensure!(
+            protocol::subject::is_gateway_name(&name),
+            "`{name}` is no gateway name: write 1 to 32 of A-Z a-z 0-9 _ -"
+        );
+        anyhow::ensure!(self.gateways.iter().all(|g| g.name != name), "there are two gateways named `{name}`");
+        self.gateways.push(GatewaySpec { name, subscribe, factory });
+        Ok(())
+    }
+
+    /// Runs until `shutdown` completes (or the embedded broker dies), then drains.
+    ///
+    /// # Errors
+    /// If the broker does not start, cannot be reached, or dies.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let (mut embedded, brokers) = match &self.config.broker {
+            BrokerConfig::Embedded(config) => {
+                let broker = Broker::start(config).await?;
+                let servers = vec![broker.url().parse().context("the embedded broker's address")?];
+                (Some(broker), Brokers { servers, login: config::Login::Nobody })
+            }
+            BrokerConfig::External(config) => {
+                (None, Brokers { servers: config.servers.clone(), login: config.login.clone() })
+            }
+        };
+        let (stop, stopped) = watch::channel(false);
+        let shared = Arc::new(Shared {
+            node: self.config.node.name.clone(),
+            brokers,
+            methods: self.methods,
+            journal: JournalOptions {
+                max_bytes: i64::try_from(self.config.journal.max_bytes).unwrap_or(i64::MAX),
+                replicas: usize::from(self.config.journal.replicas),
+            },
+            clock: Clock::default(),
+        });
+        // A broker that cannot be reached at all is a mistake to tell at once; one that goes away later comes back.
+        drop(shared.brokers.connect(format!("{} start", shared.node)).await?);
+        let gateways: Vec<_> = self
+            .gateways
+            .into_iter()
+            .map(|spec| tokio::spawn(supervise(shared.clone(), spec, stopped.clone())))
+            .collect();
+        let outcome = tokio::select! {
+            () = shutdown => Ok(()),
+            error = broker_died(&mut embedded) => Err(error),
+        };
+        info!("stopping: draining the gateways");
+        let _ = stop.send(true);
+        for gateway in gateways {
+            if let Err(error) = gateway.await {
+                error!(%error, "a gateway's supervisor failed");
+            }
+        }
+        if let Some(broker) = embedded
+            && outcome.is_ok()
+        {
+            broker.stop().await?;
+        }
+        info!("stopped");
+        outcome
+    }
+}
+
+async fn broker_died(broker: &mut Option<Broker>) -> anyhow::Error {
+    match broker {
+        Some(broker) => broker.exited().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Runs a node as its configuration says until `shutdown` completes.
+///
+/// # Errors
+/// As [`Node::new`] and [`Node::run`].
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    Node::new(config)?.run(shutdown).await
+}
+
+/// What all gateways of a node have in common.
+struct Shared {
+    node: Name,
+    brokers: Brokers,
+    methods: HashMap<String, Handler>,
+    journal: JournalOptions,
+    clock: Clock,
+}
+
+/// Keeps one gateway running: whatever it fails of is told, and it is started again; the others go on.
+async fn supervise(shared: Arc<Shared>, spec: GatewaySpec, mut stopped: watch::Receiver<bool>) {
+    let mut wait = FIRST_RESTART;
+    while !*stopped.borrow() {
+        let began = tokio::time::Instant::now();
+        let reason = match run_gateway(&shared, &spec, stopped.clone()).await {
+            Ok(Ended::Drained) => return,
+            Ok(Ended::Failed(reason)) => reason,
+            Err(error) => format!("{error:#}"),
+        };
+        if *stopped.borrow() {
+            warn!(gateway = %spec.name, reason, "the gateway ended while stopping");
+            return;
+        }
+        if began.elapsed() > LAST_RESTART * 2 {
+            wait = FIRST_RESTART;
+        }
+        error!(gateway = %spec.name, reason, "the gateway failed; starting it again in {} s", wait.as_secs());
+        tell_failure(&shared, &spec.name, &reason).await;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            _ = stopped.changed() => {}
+        }
+        wait = (wait * 2).min(LAST_RESTART);
+    }
+}
+
+/// A last heartbeat that says FAILED, so that clients know before they miss three.
+async fn tell_failure(shared: &Shared, gateway: &Name, reason: &str) {
+    let tell = async {
+        let client = shared.brokers.connect(format!("{} {gateway} failure", shared.node)).await?;
+        let now = shared.clock.now();
+        let engine =
+            Engine::new(EngineOptions::new(gateway.clone(), shared.node.clone(), 0), engine::Replayed::default(), 0);
+        let mut status = engine.status(now, Default::default());
+        status.state = GatewayState::Failed;
+        status.reason = Some(reason.to_owned());
+        Publisher::new(client.clone(), gateway.clone(), 0).status(status);
+        client.flush().await.context("flushing")
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(2), tell).await {
+        warn!(%gateway, %error, "the failure could not be published");
+    }
+}
+
+/// One life of a gateway: connect, replay, serve, drain.
+async fn run_gateway(shared: &Shared, spec: &GatewaySpec, mut stopped: watch::Receiver<bool>) -> anyhow::Result<Ended> {
+    let name = &spec.name;
+    // Ticks on a connection of their own, so that a flood of them delays no order.
+    let market = shared.brokers.connect(format!("{} {name} market data", shared.node)).await?;
+    let trading = shared.brokers.connect(format!("{} {name} trading", shared.node)).await?;
+    let context = journal::context(trading.clone());
+    let opened = journal::open(context, name, &shared.node, &shared.journal, shared.clock.now().wall).await?;
+
+    let (sink, venue) = venue_channel(VENUE_EVENTS, VENUE_TICKS);
+    let gateway = (spec.factory)(name, sink)?;
+    let mut options = EngineOptions::new(name.clone(), shared.node.clone(), opened.epoch);
+    options.subscribe.clone_from(&spec.subscribe);
+    let journal_seq = opened.writer.progress.borrow().stored;
+    let engine = Engine::new(options, opened.replayed, journal_seq);
+
+    let (calls_in, calls) = mpsc::channel(rpc::MAX_CALLS);
+    let (server, answers) =
+        RpcServer::start(trading.clone(), name.clone(), opened.epoch, &shared.methods, calls_in).await?;
+    let (stop_loop, loop_stopped) = watch::channel(false);
+    let gateway_loop = GatewayLoop {
+        name: name.clone(),
+        engine,
+        gateway,
+        venue,
+        journal: opened.writer,
+        reader: opened.reader,
+        publisher: Publisher::new(market.clone(), name.clone(), opened.epoch),
+        calls,
+        answers,
+        runtime: tokio::runtime::Handle::current(),
+        clock: shared.clock,
+        shutdown: loop_stopped,
+    };
+    let mut ended = spawn_thread(name, gateway_loop)?;
+
+    let early = tokio::select! {
+        early = &mut ended => Some(early),
+        _ = stopped.wait_for(|stop| *stop) => None,
+    };
+    let answers = server.stop_taking().await;
+    let ended = match early {
+        Some(early) => early.ok(),
+        None => {
+            let _ = stop_loop.send(true);
+            match tokio::time::timeout(DRAIN_PATIENCE, ended).await {
+                Ok(drained) => drained.ok(),
+                Err(_) => Some(Ended::Failed("its thread did not drain in time and is left behind".to_owned())),
+            }
+        }
+    };
+    let ended = ended.unwrap_or_else(|| Ended::Failed("its thread panicked".to_owned()));
+    answers.finish(Duration::from_secs(2)).await;
+    for client in [market, trading] {
+        let _ = tokio::time::timeout(Duration::from_secs(2), client.flush()).await;
+    }
+    Ok(ended)
+}
+
+/// Starts the gateway's own thread; what it ends with arrives on the receiver, nothing if it panicked.
+fn spawn_thread(name: &Name, gateway_loop: GatewayLoop) -> anyhow::Result<oneshot::Receiver<Ended>> {
+    let (tell, ended) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().context("making a runtime")?;
+    std::thread::Builder::new()
+        .name(format!("gateway {name}"))
+        .spawn(move || {
+            let _ = tell.send(runtime.block_on(gateway_loop.run()));
+        })
+        .context("starting the gateway's thread")?;
+    Ok(ended)
+}

@@ -5,6 +5,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::float::ShortFloats;
+
 /// Why bytes are no such object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -21,17 +23,28 @@ pub enum DecodeError {
     },
 }
 
-/// A value that JSON cannot hold: a float that is not finite, inside.
+/// A value that JSON cannot hold.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot be written as JSON: {0}")]
 pub struct EncodeError(#[from] serde_json::Error);
 
 /// Appends the object's bytes to `buffer`, which the caller reuses.
 ///
+/// A float that is not finite becomes `null`: absent to a reader where the field may be absent, an error to him where it
+/// may not. Whoever takes numbers from a venue turns such ones away first, see [`crate::OmsEvent::malformed_field`].
+///
 /// # Errors
 /// Never for the types of this crate; a map with keys that are no strings would be one.
 pub fn encode_into<T: Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) -> Result<(), EncodeError> {
-    serde_json::to_writer(buffer, value).map_err(EncodeError)
+    value.serialize(&mut serde_json::Serializer::with_formatter(buffer, ShortFloats)).map_err(EncodeError)
+}
+
+/// Writes the object's bytes to any writer, such as a network buffer.
+///
+/// # Errors
+/// As [`encode_into`], or what the writer fails with.
+pub fn write_to<W: std::io::Write, T: Serialize + ?Sized>(writer: W, value: &T) -> Result<(), EncodeError> {
+    serde_json::to_writer(writer, value).map_err(EncodeError)
 }
 
 /// The object's bytes.

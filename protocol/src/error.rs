@@ -159,10 +159,11 @@ impl ErrorCode {
             | ErrorCode::Dirty
             | ErrorCode::NotSupported
             | ErrorCode::Overloaded
+            | ErrorCode::StorageFull
             | ErrorCode::TooOld
             | ErrorCode::NotPermitted => true,
-            // Storage may fill, a node may stop or break, after the order was taken.
-            ErrorCode::StorageFull | ErrorCode::ShuttingDown | ErrorCode::Internal | ErrorCode::Unknown => false,
+            // A node may stop or break after the order was taken.
+            ErrorCode::ShuttingDown | ErrorCode::Internal | ErrorCode::Unknown => false,
         }
     }
 

@@ -15,6 +15,7 @@ pub struct Event<T> {
     /// Counts from 1 per subject and epoch, so that a reader of any filter sees what it missed.
     pub seq: u64,
     /// The node's clock when it published.
+    #[serde(serialize_with = "crate::instant::serialize")]
     pub time: Timestamp,
     /// The object.
     pub data: T,
@@ -64,6 +65,48 @@ impl OmsEvent {
             OmsEvent::Trade(x) => Some(&x.owner),
             OmsEvent::Quote(x) => Some(&x.owner),
             OmsEvent::Position(_) | OmsEvent::Account(_) => None,
+        }
+    }
+
+    /// A number that no venue can mean: one that is not finite (JSON cannot hold it), or a negative count of lots filled.
+    /// [`OmsState`](crate::OmsState) does not apply such an event.
+    #[must_use]
+    pub fn malformed_field(&self) -> Option<&'static str> {
+        let finite = |value: f64| value.is_finite();
+        let finite_or_absent = |value: Option<f64>| value.is_none_or(f64::is_finite);
+        let count = |value: f64| value.is_finite() && value >= 0.0;
+        let first_bad = |fields: &[(&'static str, bool)]| fields.iter().find(|(_, good)| !good).map(|(name, _)| *name);
+        match self {
+            OmsEvent::Order(x) => first_bad(&[
+                ("price", finite_or_absent(x.price)),
+                ("volume", finite(x.volume)),
+                ("traded", count(x.traded)),
+            ]),
+            OmsEvent::Trade(x) => first_bad(&[("price", finite(x.price)), ("volume", count(x.volume))]),
+            OmsEvent::Quote(x) => first_bad(&[
+                ("bid_price", finite(x.bid_price)),
+                ("bid_volume", finite(x.bid_volume)),
+                ("ask_price", finite(x.ask_price)),
+                ("ask_volume", finite(x.ask_volume)),
+                ("bid_traded", count(x.bid_traded)),
+                ("ask_traded", count(x.ask_traded)),
+            ]),
+            OmsEvent::Position(x) => first_bad(&[
+                ("volume", finite(x.volume)),
+                ("frozen", finite(x.frozen)),
+                ("price", finite(x.price)),
+                ("pnl", finite(x.pnl)),
+                ("yd_volume", finite(x.yd_volume)),
+            ]),
+            OmsEvent::Account(x) => first_bad(&[
+                ("balance", finite(x.balance)),
+                ("frozen", finite(x.frozen)),
+                ("available", finite(x.available)),
+                ("margin", finite_or_absent(x.margin)),
+                ("commission", finite_or_absent(x.commission)),
+                ("close_profit", finite_or_absent(x.close_profit)),
+                ("position_profit", finite_or_absent(x.position_profit)),
+            ]),
         }
     }
 }

@@ -5,8 +5,11 @@
 pub mod codec;
 pub mod error;
 pub mod event;
+mod float;
+mod instant;
 pub mod market;
 pub mod oms;
+pub mod pages;
 pub mod rpc;
 pub mod subject;
 pub mod trading;

@@ -31,6 +31,7 @@ pub struct Tick {
     /// Where it trades.
     pub exchange: Exchange,
     /// The venue's time of the snapshot.
+    #[serde(serialize_with = "crate::instant::serialize")]
     pub datetime: Timestamp,
     /// The instrument's name in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,7 +85,7 @@ pub struct Tick {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action_day: Option<chrono::NaiveDate>,
     /// The gateway's clock when it arrived.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "crate::instant::serialize_option")]
     pub localtime: Option<Timestamp>,
     /// Whatever else the venue says.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -93,9 +93,16 @@ pub struct OmsState {
 }
 
 impl OmsState {
-    /// Takes in one event. Applying the same event again, or an older one late, changes nothing:
-    /// an order never moves backwards, a trade counts once.
+    /// Takes in one event. Applying the same event again changes nothing. Nor does an older event of an order, a quote
+    /// or a trade that comes late: an order never moves backwards, a trade counts once. Positions and accounts carry
+    /// nothing that orders them, so of these the last one applied stands: apply them in the journal's order.
+    ///
+    /// An event with a [malformed number](OmsEvent::malformed_field) is not applied: the wire could not carry it, and a
+    /// copy made by replay would differ.
     pub fn apply(&mut self, event: &OmsEvent) -> Applied {
+        if event.malformed_field().is_some() {
+            return Applied::Unchanged;
+        }
         match event {
             OmsEvent::Order(order) => self.apply_order(order),
             OmsEvent::Trade(trade) => match self.trades.entry(trade.into()) {
@@ -113,29 +120,39 @@ impl OmsState {
 
     fn apply_order(&mut self, new: &Order) -> Applied {
         let key = OrderKey::from(new);
-        let merged = match self.orders.get(&key) {
-            None => new.clone(),
-            Some(old) => match merge_order(old, new) {
-                None => return Applied::Unchanged,
-                Some(merged) => merged,
-            },
+        let Some(known) = self.orders.get_mut(&key) else {
+            if new.is_active() {
+                self.active_orders.insert(key.clone());
+            }
+            self.orders.insert(key, new.clone());
+            return Applied::Changed;
         };
-        set_member(&mut self.active_orders, &key, merged.is_active());
-        self.orders.insert(key, merged);
+        let Some(merged) = merge_order(known, new) else { return Applied::Unchanged };
+        match (known.is_active(), merged.is_active()) {
+            (true, false) => drop(self.active_orders.remove(&key)),
+            (false, true) => drop(self.active_orders.insert(key)),
+            (true, true) | (false, false) => {}
+        }
+        *known = merged;
         Applied::Changed
     }
 
     fn apply_quote(&mut self, new: &Quote) -> Applied {
         let key = OrderKey::from(new);
-        let merged = match self.quotes.get(&key) {
-            None => new.clone(),
-            Some(old) => match merge_quote(old, new) {
-                None => return Applied::Unchanged,
-                Some(merged) => merged,
-            },
+        let Some(known) = self.quotes.get_mut(&key) else {
+            if new.is_active() {
+                self.active_quotes.insert(key.clone());
+            }
+            self.quotes.insert(key, new.clone());
+            return Applied::Changed;
         };
-        set_member(&mut self.active_quotes, &key, merged.is_active());
-        self.quotes.insert(key, merged);
+        let Some(merged) = merge_quote(known, new) else { return Applied::Unchanged };
+        match (known.is_active(), merged.is_active()) {
+            (true, false) => drop(self.active_quotes.remove(&key)),
+            (false, true) => drop(self.active_quotes.insert(key)),
+            (true, true) | (false, false) => {}
+        }
+        *known = merged;
         Applied::Changed
     }
 
@@ -225,14 +242,6 @@ fn clone_pair<K: Clone, V: Clone>((key, value): (&K, &V)) -> (K, V) {
     (key.clone(), value.clone())
 }
 
-fn set_member(set: &mut BTreeSet<OrderKey>, key: &OrderKey, member: bool) {
-    if !member {
-        set.remove(key);
-    } else if !set.contains(key) {
-        set.insert(key.clone());
-    }
-}
-
 fn replace<K: Ord, V: PartialEq + Clone>(map: &mut BTreeMap<K, V>, key: K, value: &V) -> Applied {
     match map.get_mut(&key) {
         Some(old) if old == value => Applied::Unchanged,
@@ -257,44 +266,75 @@ const fn rank(status: OrderStatus) -> u8 {
     }
 }
 
-/// The status after `new` arrives behind `old`, or `None` if `new` is stale.
+/// What an event counts as filled, compared with what is known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Filled {
+    More,
+    Same,
+    Fewer,
+}
+
+/// Compares cumulative fills side by side: one for an order, two for a quote.
+fn compare_filled<const N: usize>(old: [f64; N], new: [f64; N]) -> Filled {
+    if old.iter().zip(&new).any(|(old, new)| new > old) {
+        Filled::More
+    } else if old == new {
+        Filled::Same
+    } else {
+        Filled::Fewer
+    }
+}
+
+/// The status after `new` arrives behind `old`, or `None` if `new` is stale. `accepted` says whether the venue is known
+/// to have accepted the order at some time before.
 ///
-/// Filled volume only grows. A fill that arrives behind CANCELLED raises `traded` and leaves the order cancelled
-/// (it happened before the cancel); one behind REJECTED reopens the order, since the venue plainly had taken it.
-fn next_status(old: (OrderStatus, f64), new: (OrderStatus, f64)) -> Option<OrderStatus> {
-    let ((old_status, old_traded), (new_status, new_traded)) = (old, new);
-    // A malformed `traded` (NaN) is never an advance.
-    if new_traded > old_traded {
-        return Some(match (old_status, new_status) {
-            (OrderStatus::Cancelled, status) if status.is_active() => OrderStatus::Cancelled,
-            (_, status) => status,
-        });
+/// Filled volume only grows, and the rank never falls, with one exception: REJECTED. It says that the order never worked
+/// at the venue, and it may be a guess made while reconciling; a fill proves it wrong, and so does an acceptance if the
+/// venue had accepted nothing before. Then the order is open again. So the order of a REJECTED and of what contradicts
+/// it matters; all other events of one life lead to the same state in any order.
+///
+/// A fill that arrives behind CANCELLED raises `traded` and leaves the order cancelled: it happened before the cancel.
+fn next_status(old: OrderStatus, new: OrderStatus, filled: Filled, accepted: bool) -> Option<OrderStatus> {
+    use OrderStatus::{AllTraded, Cancelled, NotTraded, PartTraded, Rejected};
+    match (filled, old, new) {
+        (Filled::More, Cancelled, AllTraded) => Some(AllTraded),
+        (Filled::More, AllTraded | Cancelled, _) => Some(old),
+        (Filled::More, Rejected, _) => Some(new),
+        (Filled::More, _, _) => Some(if rank(new) >= rank(old) { new } else { old }),
+        (Filled::Same, Rejected, NotTraded | PartTraded) if !accepted => Some(new),
+        (Filled::Same, _, _) => (rank(new) > rank(old) || new == old).then_some(new),
+        // A cancel whose report counts fewer fills than are known still ends the order.
+        (Filled::Fewer, _, Cancelled) if old.is_active() => Some(Cancelled),
+        (Filled::Fewer, _, _) => None,
     }
-    if new_traded == old_traded && (rank(new_status) > rank(old_status) || new_status == old_status) {
-        return Some(new_status);
-    }
-    // A cancel whose report counts fewer fills than are known still ends the order.
-    if new_traded < old_traded && new_status == OrderStatus::Cancelled && old_status.is_active() {
-        return Some(OrderStatus::Cancelled);
-    }
-    None
+}
+
+/// Whether an order that was taken for refused turns out to work, or to have worked, at the venue.
+fn reopens(old: OrderStatus, status: OrderStatus) -> bool {
+    old == OrderStatus::Rejected && status != OrderStatus::Rejected
 }
 
 fn merge_order(old: &Order, new: &Order) -> Option<Order> {
-    let status = next_status((old.status, old.traded), (new.status, new.traded))?;
+    let filled = compare_filled([old.traded], [new.traded]);
+    let status = next_status(old.status, new.status, filled, old.datetime.is_some())?;
     let mut merged = new.clone();
     merged.status = status;
     merged.traded = old.traded.max(new.traded);
+    merged.price = new.price.or(old.price);
     keep(&mut merged.reference, &old.reference);
     keep_option(&mut merged.datetime, old.datetime.as_ref());
     keep_option(&mut merged.venue_reference, old.venue_reference.as_ref());
-    keep_option(&mut merged.reason, old.reason.as_ref());
+    // The reason of a rejection that was none would only mislead.
+    if !reopens(old.status, status) {
+        keep_option(&mut merged.reason, old.reason.as_ref());
+    }
     keep_option(&mut merged.extra, old.extra.as_ref());
     (merged != *old).then_some(merged)
 }
 
 fn merge_quote(old: &Quote, new: &Quote) -> Option<Quote> {
-    let status = next_status((old.status, old.traded()), (new.status, new.traded()))?;
+    let filled = compare_filled([old.bid_traded, old.ask_traded], [new.bid_traded, new.ask_traded]);
+    let status = next_status(old.status, new.status, filled, old.datetime.is_some())?;
     let mut merged = new.clone();
     merged.status = status;
     merged.bid_traded = old.bid_traded.max(new.bid_traded);
@@ -302,7 +342,9 @@ fn merge_quote(old: &Quote, new: &Quote) -> Option<Quote> {
     keep(&mut merged.reference, &old.reference);
     keep_option(&mut merged.datetime, old.datetime.as_ref());
     keep_option(&mut merged.venue_reference, old.venue_reference.as_ref());
-    keep_option(&mut merged.reason, old.reason.as_ref());
+    if !reopens(old.status, status) {
+        keep_option(&mut merged.reason, old.reason.as_ref());
+    }
     keep_option(&mut merged.extra, old.extra.as_ref());
     (merged != *old).then_some(merged)
 }
@@ -380,6 +422,54 @@ mod tests {
         state.apply(&order(OrderStatus::PartTraded, 4.0));
         assert_eq!(only(&state), (OrderStatus::PartTraded, 4.0));
         assert_eq!(state.active_orders().count(), 1);
+    }
+
+    #[test]
+    fn a_late_acceptance_reopens_a_rejection_that_was_a_guess() {
+        let mut state = OmsState::default();
+        let OmsEvent::Order(mut guess) = order(OrderStatus::Rejected, 0.0) else { unreachable!() };
+        guess.reason = Some("not found at the venue".to_owned());
+        state.apply(&OmsEvent::Order(guess));
+        assert_eq!(state.apply(&order(OrderStatus::Submitting, 0.0)), Applied::Unchanged);
+        assert_eq!(state.apply(&order(OrderStatus::NotTraded, 0.0)), Applied::Changed);
+        assert_eq!(only(&state), (OrderStatus::NotTraded, 0.0));
+        assert_eq!(state.orders().values().next().and_then(|o| o.reason.clone()), None);
+    }
+
+    #[test]
+    fn a_rejection_behind_an_acceptance_stands() {
+        let mut state = OmsState::default();
+        let OmsEvent::Order(mut accepted) = order(OrderStatus::NotTraded, 0.0) else { unreachable!() };
+        accepted.datetime = chrono::DateTime::parse_from_rfc3339("2018-10-12T21:00:00.500+08:00").ok();
+        let accepted = OmsEvent::Order(accepted);
+        state.apply(&accepted);
+        state.apply(&order(OrderStatus::Rejected, 0.0));
+        assert_eq!(state.apply(&accepted), Applied::Unchanged, "it is only late");
+        assert_eq!(only(&state), (OrderStatus::Rejected, 0.0));
+    }
+
+    #[test]
+    fn more_fills_never_take_back_a_status() {
+        for (old, new, kept) in [
+            (OrderStatus::AllTraded, OrderStatus::PartTraded, OrderStatus::AllTraded),
+            (OrderStatus::AllTraded, OrderStatus::Cancelled, OrderStatus::AllTraded),
+            (OrderStatus::PartTraded, OrderStatus::NotTraded, OrderStatus::PartTraded),
+            (OrderStatus::Cancelled, OrderStatus::AllTraded, OrderStatus::AllTraded),
+        ] {
+            let mut state = OmsState::default();
+            state.apply(&order(old, 4.0));
+            state.apply(&order(new, 5.0));
+            assert_eq!(only(&state), (kept, 5.0), "{old} then {new}");
+        }
+    }
+
+    #[test]
+    fn malformed_numbers_change_nothing() {
+        let mut state = OmsState::default();
+        for traded in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0] {
+            assert_eq!(state.apply(&order(OrderStatus::PartTraded, traded)), Applied::Unchanged, "{traded}");
+        }
+        assert_eq!(state, OmsState::default());
     }
 
     #[test]

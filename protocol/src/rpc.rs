@@ -1,7 +1,9 @@
 //! Calls: every method's name, parameters and result, and the headers that travel with them.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::codec::decode;
 use crate::error::{ErrorCode, RpcError};
 use crate::event::{Event, OmsEvent};
 use crate::value::{Direction, Exchange, InstrumentId, Name, OrderId, Symbol};
@@ -53,13 +55,13 @@ methods! {
     Unsubscribe = "unsubscribe",
     /// [`crate::OrderRequest`] → [`crate::Order`].
     SendOrder = "send_order",
-    /// [`crate::CancelRequest`] → [`crate::Order`].
+    /// [`crate::CancelRequest`] → [`Done`] once the cancel is on its way; the order's events tell how it went.
     CancelOrder = "cancel_order",
     /// [`CancelAll`] → [`CancelledAll`].
     CancelAll = "cancel_all",
     /// [`crate::QuoteRequest`] → [`crate::Quote`].
     SendQuote = "send_quote",
-    /// [`crate::CancelRequest`], the quote's id as `orderid` → [`crate::Quote`].
+    /// [`crate::CancelRequest`], the quote's id as `orderid` → [`Done`] once the cancel is on its way.
     CancelQuote = "cancel_quote",
     /// [`QueryHistory`] → [`Page`] of [`crate::Bar`].
     QueryHistory = "query_history",
@@ -124,7 +126,7 @@ impl Method {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Done {}
 
-/// No parameters: `{}`; an empty payload and `null` are taken for it.
+/// No parameters: `{}`; [`read_params`] takes an empty payload and `null` for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct NoParams {}
 
@@ -328,7 +330,20 @@ pub struct Halted {
     pub halted: Vec<Name>,
 }
 
-/// Reads an error reply: its body, or where that is none of ours, the service convention's headers.
+/// Reads a request's parameters. An empty payload and `null` stand for `{}`.
+///
+/// # Errors
+/// `BAD_REQUEST` naming the field.
+pub fn read_params<T: DeserializeOwned>(payload: &[u8]) -> Result<T, RpcError> {
+    let payload = match payload.trim_ascii() {
+        b"" | b"null" => b"{}",
+        payload => payload,
+    };
+    decode(payload).map_err(|error| RpcError::new(ErrorCode::BadRequest, error.to_string()))
+}
+
+/// Reads an error reply: its body, or where that is none of ours, the service convention's headers. A number that
+/// several codes share is read as the one that promises least.
 #[must_use]
 pub fn read_error(header_message: &str, header_number: &str, body: &[u8]) -> RpcError {
     serde_json::from_slice(body).unwrap_or_else(|_| {
@@ -337,7 +352,7 @@ pub fn read_error(header_message: &str, header_number: &str, body: &[u8]) -> Rpc
             "403" => ErrorCode::NotPermitted,
             "404" => ErrorCode::NotFound,
             "429" => ErrorCode::Overloaded,
-            "503" => ErrorCode::NotReady,
+            "503" => ErrorCode::ShuttingDown,
             _ => ErrorCode::Unknown,
         };
         RpcError::new(code, format!("{header_message} ({header_number})"))

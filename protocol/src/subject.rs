@@ -354,6 +354,12 @@ impl FromStr for Filter {
                 message: e.to_string(),
             })?),
         };
+        if symbol.is_empty() || (symbol != "*" && symbol.contains(['*', '>'])) {
+            return Err(SubjectError::Member {
+                subject: shorten(text),
+                message: "before the dot write one whole symbol (rb2410.SHFE), or * for all (*.SHFE)".to_owned(),
+            });
+        }
         let symbol = (symbol != "*").then(|| Symbol::from(symbol));
         Ok(Filter { symbol, exchange, ..Filter::default() })
     }

@@ -1,1 +1,49 @@
-fn main() {}
+//! What README's commands call: `cargo xtask demo`, `cargo xtask test` and what they need.
+
+mod demo;
+mod fetch_nats;
+mod process;
+mod python;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of the Gatemesh workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 110)]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// A gateway on a simulated venue, a strategy that trades through it, and a live view, until q or Ctrl-C
+    #[command(after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --synthetic --speed 50\n  \
+                            cargo xtask demo --no-watch --for 30")]
+    Demo(demo::DemoArgs),
+    /// Every test, with everything that the tests need
+    #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- broker\n  \
+                            cargo xtask test -- -p integration-tests -- --nocapture")]
+    Test(test::TestArgs),
+    /// Download the pinned nats-server into .tools, check it, and print its path
+    FetchNats,
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().task {
+        Task::Demo(args) => demo::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::FetchNats => fetch_nats::fetch().map(|program| {
+            println!("{}", program.display());
+            ExitCode::SUCCESS
+        }),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}

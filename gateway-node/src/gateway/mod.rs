@@ -7,12 +7,14 @@ pub mod tick_queue;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use protocol::{
     Account, Bar, Contract, Direction, HistoryRequest, InstrumentId, LogLevel, Name, Offset, OrderRequest, OrderStatus,
     OrderType, Position, QuoteRequest, Timestamp,
 };
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::risk::Approved;
 pub use tick_queue::{SequencedTick, TickQueue};
@@ -314,6 +316,24 @@ impl VenueSink {
         }
     }
 
+    /// Tells the node something, waiting for room up to `patience`; only for a venue inside this process, whose own
+    /// thread may wait. After that it is [`VenueSink::send`]. Returns whether the event is in the queue.
+    pub fn send_wait(&self, mut event: VenueEvent, patience: Duration) -> bool {
+        let began = Instant::now();
+        loop {
+            match self.events.try_send(event) {
+                Ok(()) => return true,
+                Err(TrySendError::Full(back)) if began.elapsed() < patience => event = back,
+                Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
+                    self.overflowed.store(true, Ordering::Release);
+                    return false;
+                }
+            }
+            // A tokio channel has no blocking send that ends; the node empties the queue in far less than this.
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
     /// Whether the node's end is gone, so that an adapter's thread can stop.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -341,6 +361,19 @@ mod tests {
         assert_eq!(source.events.try_recv(), Ok(VenueEvent::Ready));
         assert_eq!(source.events.try_recv(), Ok(VenueEvent::Ready));
         assert!(source.events.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_patient_venue_waits_for_room_and_gives_up_in_the_end() {
+        let (sink, mut source) = venue_channel(1, 8);
+        assert!(sink.send_wait(VenueEvent::Ready, Duration::ZERO));
+        let sender = std::thread::spawn(move || {
+            let waited = sink.send_wait(VenueEvent::Ready, Duration::from_secs(10));
+            (waited, sink.send_wait(VenueEvent::Ready, Duration::ZERO))
+        });
+        assert_eq!(source.events.blocking_recv(), Some(VenueEvent::Ready));
+        assert_eq!(sender.join().expect("the sender ends"), (true, false));
+        assert!(source.overflowed.load(Ordering::Acquire));
     }
 
     #[test]

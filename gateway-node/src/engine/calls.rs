@@ -1,0 +1,453 @@
+//! Calls: what a request says, and which decision it comes to.
+
+use std::time::Duration;
+
+use protocol::rpc::{
+    CancelAll, Done, GetAccount, GetEvents, GetInstrument, GetOrder, GetPosition, GetTrade, Halt, List, Method,
+    NoParams, QueryHistory, Resume,
+};
+use protocol::value::OWNER_DEFAULT;
+use protocol::{
+    CancelRequest, ErrorCode, GatewayState, Name, OrderRequest, QuoteRequest, RpcError, SubscribeRequest, codec,
+};
+use serde::de::DeserializeOwned;
+
+use super::{EVERYBODY, Effect, Effects, Engine, Now, Private, ReplyTo, VenueCommand, encode};
+use crate::gateway::{Answer, GatewayError, QueryToken};
+
+/// A query that the venue has not answered for this long is answered with an error.
+const QUERY_PATIENCE: Duration = Duration::from_secs(30);
+/// Most queries at the venue at a time.
+const MAX_QUERIES: usize = 256;
+/// Largest request, in bytes: an order has 300.
+pub const MAX_REQUEST: usize = 16 * 1024;
+
+/// Who calls, as far as the server says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Whose orders are sent and seen.
+    pub owner: Name,
+    /// The calling program, as it names itself.
+    pub client: Name,
+    /// Whether it sees every owner's orders; so where the server gives no identities.
+    pub sees_all: bool,
+}
+
+impl Caller {
+    /// A caller where the server gives no identities.
+    #[must_use]
+    pub fn anonymous(client: impl Into<Name>) -> Self {
+        Caller { owner: Name::const_new(OWNER_DEFAULT), client: client.into(), sees_all: true }
+    }
+
+    /// Whose orders a request is about: the caller's own unless it may see others' and names one.
+    ///
+    /// # Errors
+    /// `NOT_PERMITTED` if it names somebody else and may not.
+    pub(super) fn owner_of(&self, named: Option<&Name>) -> Result<Name, RpcError> {
+        match named {
+            None => Ok(self.owner.clone()),
+            Some(owner) if *owner == self.owner || self.sees_all => Ok(owner.clone()),
+            Some(owner) => Err(RpcError::new(
+                ErrorCode::NotPermitted,
+                format!("owner: {} may not see what belongs to {owner}", self.owner),
+            )),
+        }
+    }
+}
+
+/// One call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// Who waits for the answer.
+    pub reply: ReplyTo,
+    /// Who calls.
+    pub caller: Caller,
+    /// Not later than this, in milliseconds since 1970 on the node's clock.
+    pub deadline_ms: Option<i64>,
+    /// What is wanted.
+    pub request: Request,
+}
+
+macro_rules! requests {
+    ($($variant:ident $(($params:ty))?,)+) => {
+        /// A decoded request.
+        #[derive(Debug, Clone, PartialEq)]
+        #[allow(missing_docs)] // named for the methods
+        pub enum Request { $($variant $(($params))?,)+ }
+
+        impl Request {
+            /// Which method it is.
+            #[must_use]
+            pub const fn method(&self) -> Method {
+                match self { $(Request::$variant { .. } => Method::$variant,)+ }
+            }
+
+            /// Reads a request's payload; an empty one is taken for `{}`.
+            ///
+            /// # Errors
+            /// `BAD_REQUEST` naming the field.
+            pub fn decode(method: Method, payload: &[u8]) -> Result<Request, RpcError> {
+                match method { $(Method::$variant => requests!(@decode $variant, payload $(, $params)?),)+ }
+            }
+        }
+    };
+    (@decode $variant:ident, $payload:ident, $params:ty) => {
+        parameters::<$params>($payload).map(Request::$variant)
+    };
+    (@decode $variant:ident, $payload:ident) => {
+        parameters::<NoParams>($payload).map(|NoParams {}| Request::$variant)
+    };
+}
+
+requests! {
+    GetStatus,
+    GetEvents(GetEvents),
+    Subscribe(SubscribeRequest),
+    Unsubscribe(SubscribeRequest),
+    SendOrder(OrderRequest),
+    CancelOrder(CancelRequest),
+    CancelAll(CancelAll),
+    SendQuote(QuoteRequest),
+    CancelQuote(CancelRequest),
+    QueryHistory(QueryHistory),
+    QueryAccount,
+    QueryPosition,
+    GetTick(GetInstrument),
+    GetOrder(GetOrder),
+    GetTrade(GetTrade),
+    GetQuote(GetOrder),
+    GetPosition(GetPosition),
+    GetAccount(GetAccount),
+    GetContract(GetInstrument),
+    GetAllTicks(List),
+    GetAllOrders(List),
+    GetAllActiveOrders(List),
+    GetAllTrades(List),
+    GetAllQuotes(List),
+    GetAllActiveQuotes(List),
+    GetAllPositions(List),
+    GetAllAccounts(List),
+    GetAllContracts(List),
+    Halt(Halt),
+    Resume(Resume),
+    Connect,
+    Disconnect,
+}
+
+fn parameters<T: DeserializeOwned>(payload: &[u8]) -> Result<T, RpcError> {
+    if payload.len() > MAX_REQUEST {
+        return Err(RpcError::new(
+            ErrorCode::BadRequest,
+            format!("the request has {} bytes; the most that is taken is {MAX_REQUEST}", payload.len()),
+        ));
+    }
+    let blank = payload.iter().all(u8::is_ascii_whitespace) || payload.trim_ascii() == b"null";
+    let payload: &[u8] = if blank { b"{}" } else { payload };
+    // serde would read an array as a struct by position; parameters are named.
+    if !payload.trim_ascii_start().starts_with(b"{") {
+        let message = match codec::decode::<serde_json::Value>(payload) {
+            Ok(_) => "parameters are a JSON object of named values, for example {\"symbol\": \"rb2410\"}".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        return Err(RpcError::new(ErrorCode::BadRequest, message));
+    }
+    codec::decode(payload).map_err(|error| RpcError::new(ErrorCode::BadRequest, error.to_string()))
+}
+
+/// A query that the venue has not answered yet.
+pub(super) struct PendingQuery {
+    reply: ReplyTo,
+    since: Duration,
+    wants: Wants,
+}
+
+enum Wants {
+    History { limit: Option<usize> },
+    Accounts,
+    Positions,
+}
+
+impl Engine {
+    /// A client calls.
+    pub fn on_call(&mut self, now: Now, call: Call, out: &mut Effects) {
+        let reply = call.reply;
+        if let Err(error) = self.decide(now, call, out) {
+            // An error shows no trading state, but for that of an order: those go through the gate where they arise.
+            out.push(Effect::ReplyNow(reply, Err(error)));
+        }
+    }
+
+    fn decide(&mut self, now: Now, call: Call, out: &mut Effects) -> Result<(), RpcError> {
+        let Call { reply, caller, deadline_ms, request } = call;
+        let caller = &caller;
+        let deadline_ms = check_deadline_present(request.method(), deadline_ms)?;
+        match request {
+            // Asked and answered in one round trip: clients measure the clock's offset with it.
+            Request::GetStatus => {
+                out.push(Effect::ReplyNow(reply, encode(&self.status(now, Default::default()))));
+            }
+            Request::GetEvents(mut params) => {
+                if !caller.sees_all {
+                    params.owner = Some(caller.owner.clone());
+                }
+                out.push(Effect::ReadEvents(reply, params));
+            }
+            Request::Subscribe(request) => {
+                return self.subscribe(reply, caller, instrument(request.symbol, request.exchange), out);
+            }
+            Request::Unsubscribe(request) => {
+                self.unsubscribe(reply, caller, instrument(request.symbol, request.exchange), out);
+            }
+            Request::SendOrder(request) => return self.send_order(now, reply, caller, deadline_ms, request, out),
+            Request::SendQuote(request) => return self.send_quote(now, reply, caller, deadline_ms, request, out),
+            Request::CancelOrder(request) => {
+                check_not_past(now, deadline_ms)?;
+                return self.cancel_order(now, reply, caller, &request, out);
+            }
+            Request::CancelQuote(request) => {
+                check_not_past(now, deadline_ms)?;
+                return self.cancel_quote(now, reply, caller, &request, out);
+            }
+            Request::CancelAll(request) => {
+                check_not_past(now, deadline_ms)?;
+                self.cancel_all(now, reply, &caller.owner, &request, out);
+            }
+            Request::QueryHistory(params) => return self.query_history(now, reply, params, out),
+            Request::QueryAccount => {
+                let token = self.query(now, reply, Wants::Accounts)?;
+                out.push(Effect::Venue(VenueCommand::QueryAccount(token)));
+            }
+            Request::QueryPosition => {
+                let token = self.query(now, reply, Wants::Positions)?;
+                out.push(Effect::Venue(VenueCommand::QueryPosition(token)));
+            }
+            Request::GetTick(params) => {
+                self.contract(&params.instrument())?;
+                out.push(Effect::ReplyNow(reply, encode(&self.ticks.get(&params.instrument()))));
+            }
+            Request::GetContract(params) => {
+                let answer = encode(self.contract(&params.instrument())?);
+                out.push(Effect::ReplyNow(reply, answer));
+            }
+            Request::GetOrder(params) => {
+                let key = key(caller, params.owner.as_ref(), params.orderid)?;
+                out.push(Effect::Reply(reply, encode(&self.state.order(&key))));
+            }
+            Request::GetQuote(params) => {
+                let key = key(caller, params.owner.as_ref(), params.orderid)?;
+                out.push(Effect::Reply(reply, encode(&self.state.quote(&key))));
+            }
+            Request::GetTrade(params) => {
+                let found = self.state.trades().values().find(|t| {
+                    t.tradeid == params.tradeid
+                        && params.trading_day.is_none_or(|day| t.trading_day == Some(day))
+                        && params.exchange.is_none_or(|e| t.exchange == e)
+                        && params.direction.is_none_or(|d| t.direction == d)
+                        && (caller.sees_all || t.owner == caller.owner)
+                });
+                out.push(Effect::Reply(reply, encode(&found)));
+            }
+            Request::GetPosition(params) => {
+                let instrument = instrument(params.symbol, params.exchange);
+                out.push(Effect::Reply(reply, encode(&self.state.position(&instrument, params.direction))));
+            }
+            Request::GetAccount(params) => {
+                out.push(Effect::Reply(reply, encode(&self.state.account(&params.accountid))));
+            }
+            Request::GetAllTicks(_) | Request::GetAllContracts(_) => {
+                out.push(Effect::ReplyNow(reply, self.list(caller, &request)));
+            }
+            Request::GetAllOrders(_)
+            | Request::GetAllActiveOrders(_)
+            | Request::GetAllTrades(_)
+            | Request::GetAllQuotes(_)
+            | Request::GetAllActiveQuotes(_)
+            | Request::GetAllPositions(_)
+            | Request::GetAllAccounts(_) => out.push(Effect::Reply(reply, self.list(caller, &request))),
+            Request::Halt(request) => self.halt(now, reply, caller, request, out)?,
+            Request::Resume(request) => self.resume(now, reply, caller, request.owner, out)?,
+            Request::Connect => {
+                if !self.session.is_logged_in() && self.gateway_state() != GatewayState::Connecting {
+                    self.login(now, out);
+                }
+                out.push(Effect::ReplyNow(reply, encode(&Done {})));
+            }
+            Request::Disconnect => {
+                self.logout("an operator disconnected it", out);
+                out.push(Effect::ReplyNow(reply, encode(&Done {})));
+            }
+        }
+        Ok(())
+    }
+
+    fn halt(
+        &mut self,
+        now: Now,
+        reply: ReplyTo,
+        caller: &Caller,
+        request: Halt,
+        out: &mut Effects,
+    ) -> Result<(), RpcError> {
+        let owner = self.halt_target(caller, request.owner)?;
+        self.halts.insert(owner.clone(), request.reason.chars().take(256).collect());
+        self.log(now, protocol::LogLevel::Warning, format!("halted: {owner}: {}", self.halts[&owner]), out);
+        self.record_private(Private::Halts { halts: self.halts.clone() }, out);
+        if request.cancel {
+            let owners: Vec<Name> = if owner == EVERYBODY {
+                let active = self.state.active_orders().map(|o| &o.owner);
+                let active = active.chain(self.state.active_quotes().map(|q| &q.owner));
+                let set: std::collections::BTreeSet<&Name> =
+                    active.filter(|o| *o != protocol::value::OWNER_EXTERNAL).collect();
+                set.into_iter().cloned().collect()
+            } else {
+                vec![owner]
+            };
+            for owner in owners {
+                self.cancel_working(now, &owner, &CancelAll::default(), out);
+            }
+        }
+        out.push(Effect::Reply(reply, encode(&self.halted())));
+        Ok(())
+    }
+
+    fn resume(
+        &mut self,
+        now: Now,
+        reply: ReplyTo,
+        caller: &Caller,
+        owner: Option<Name>,
+        out: &mut Effects,
+    ) -> Result<(), RpcError> {
+        let owner = self.halt_target(caller, owner)?;
+        if self.halts.remove(&owner).is_some() {
+            self.log(now, protocol::LogLevel::Warning, format!("resumed: {owner}"), out);
+            self.record_private(Private::Halts { halts: self.halts.clone() }, out);
+        }
+        out.push(Effect::Reply(reply, encode(&self.halted())));
+        Ok(())
+    }
+
+    /// Whoever sees all may halt everybody; an owner may halt itself.
+    fn halt_target(&self, caller: &Caller, owner: Option<Name>) -> Result<Name, RpcError> {
+        match owner {
+            None if caller.sees_all => Ok(Name::const_new(EVERYBODY)),
+            None => Ok(caller.owner.clone()),
+            Some(owner) if owner.len() > 128 => {
+                Err(RpcError::new(ErrorCode::BadRequest, "owner: longer than 128 bytes"))
+            }
+            Some(owner) => caller.owner_of(Some(&owner)),
+        }
+    }
+
+    fn query_history(
+        &mut self,
+        now: Now,
+        reply: ReplyTo,
+        params: QueryHistory,
+        out: &mut Effects,
+    ) -> Result<(), RpcError> {
+        let mut request = params.request;
+        self.contract(&request.instrument())?;
+        if let Some(cursor) = &params.cursor {
+            request.start = chrono::DateTime::parse_from_rfc3339(cursor)
+                .map_err(|_| RpcError::new(ErrorCode::BadRequest, format!("cursor: `{cursor:.64}` is none of ours")))?;
+        }
+        if request.end.is_some_and(|end| end < request.start) {
+            return Err(RpcError::new(ErrorCode::BadRequest, "end: lies before start"));
+        }
+        let token = self.query(now, reply, Wants::History { limit: params.limit })?;
+        out.push(Effect::Venue(VenueCommand::QueryHistory(token, Box::new(request))));
+        Ok(())
+    }
+
+    fn query(&mut self, now: Now, reply: ReplyTo, wants: Wants) -> Result<QueryToken, RpcError> {
+        if !self.session.is_logged_in() {
+            return Err(self.not_ready());
+        }
+        if self.queries.len() >= MAX_QUERIES {
+            return Err(RpcError::new(
+                ErrorCode::Overloaded,
+                format!("{MAX_QUERIES} queries wait for the venue already"),
+            ));
+        }
+        self.next_query += 1;
+        let token = QueryToken(self.next_query);
+        self.queries.insert(token, PendingQuery { reply, since: now.mono, wants });
+        Ok(token)
+    }
+
+    /// The venue answered a query, or the adapter could not ask.
+    pub fn on_answer(&mut self, token: QueryToken, answer: Result<Answer, GatewayError>, out: &mut Effects) {
+        let Some(query) = self.queries.remove(&token) else { return };
+        let everything = Caller { sees_all: true, ..Caller::anonymous("") };
+        let effect = match (answer, query.wants) {
+            (Err(error), _) => Effect::ReplyNow(query.reply, Err(super::refusal(&error))),
+            (Ok(Answer::History(bars)), Wants::History { limit }) => {
+                Effect::ReplyNow(query.reply, super::lists::bars_page(&bars, limit))
+            }
+            (Ok(Answer::Sent), Wants::Accounts) => {
+                Effect::Reply(query.reply, self.list(&everything, &Request::GetAllAccounts(List::default())))
+            }
+            (Ok(Answer::Sent), Wants::Positions) => {
+                Effect::Reply(query.reply, self.list(&everything, &Request::GetAllPositions(List::default())))
+            }
+            (Ok(_), _) => Effect::ReplyNow(
+                query.reply,
+                Err(RpcError::new(ErrorCode::Internal, "the venue's adapter answered another question")),
+            ),
+        };
+        out.push(effect);
+    }
+
+    pub(super) fn expire_queries(&mut self, now: Now, out: &mut Effects) {
+        let late = |q: &PendingQuery| now.mono.saturating_sub(q.since) > QUERY_PATIENCE;
+        for (_, query) in self.queries.extract_if(|_, q| late(q)) {
+            let seconds = QUERY_PATIENCE.as_secs();
+            let error =
+                RpcError::new(ErrorCode::DeadlineExceeded, format!("the venue has not answered in {seconds} s"));
+            out.push(Effect::ReplyNow(query.reply, Err(error)));
+        }
+    }
+
+    pub(super) fn not_ready(&self) -> RpcError {
+        let reason = self.session.reason().map(|r| format!(" ({r})")).unwrap_or_default();
+        RpcError::new(ErrorCode::NotReady, format!("{} is {}{reason}", self.options.gateway, self.session.state()))
+    }
+}
+
+fn instrument(symbol: protocol::Symbol, exchange: protocol::Exchange) -> protocol::InstrumentId {
+    protocol::InstrumentId { symbol, exchange }
+}
+
+pub(super) fn key(
+    caller: &Caller,
+    owner: Option<&Name>,
+    orderid: protocol::OrderId,
+) -> Result<protocol::oms::OrderKey, RpcError> {
+    Ok(protocol::oms::OrderKey { owner: caller.owner_of(owner)?, orderid })
+}
+
+/// The deadline, which what trades must have; reads get the end of time.
+fn check_deadline_present(method: Method, deadline_ms: Option<i64>) -> Result<i64, RpcError> {
+    match deadline_ms {
+        Some(deadline) => Ok(deadline),
+        None if method.needs_deadline() => Err(RpcError::new(
+            ErrorCode::DeadlineRequired,
+            format!(
+                "{} needs the header {}: milliseconds since 1970 on the node's clock, after which it must not be executed",
+                method.as_str(),
+                protocol::rpc::HEADER_DEADLINE
+            ),
+        )),
+        None => Ok(i64::MAX),
+    }
+}
+
+pub(super) fn check_not_past(now: Now, deadline_ms: i64) -> Result<(), RpcError> {
+    let late = now.millis().saturating_sub(deadline_ms);
+    if late <= 0 {
+        return Ok(());
+    }
+    Err(RpcError::new(ErrorCode::DeadlineExceeded, format!("the deadline passed {late} ms ago; nothing was done")))
+}

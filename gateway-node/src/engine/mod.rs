@@ -1,0 +1,569 @@
+//! Decisions of one gateway: a plain struct with no clock, no NATS and no async, whose methods take one input and
+//! append what is to be done, in order.
+//!
+//! Nothing here waits. What must not happen before the journal has it follows its `Effect::Journal` in the list, and
+//! the node's gate holds it back.
+
+mod calls;
+mod lists;
+mod marks;
+mod orders;
+mod session;
+mod subscriptions;
+mod venue;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use protocol::event::{Event, Head, Log, OmsEvent, Status};
+use protocol::oms::{Applied, OrderKey};
+use protocol::rpc::{GetEvents, Halted};
+use protocol::subject::Filter;
+use protocol::value::{OWNER_DEFAULT, OWNER_EXTERNAL};
+use protocol::{
+    Contract, ErrorCode, GatewayState, InstrumentId, LogLevel, Name, OmsState, OrderRequest, PROTOCOL_VERSION,
+    QuoteRequest, RpcError, Subject, Tick, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::gateway::tick_queue::TickCounts;
+use crate::gateway::{GatewayError, QueryToken, SequencedTick, SessionStart, VenueReference};
+use crate::risk::Approved;
+
+pub use calls::{Call, Caller, Request};
+use marks::Marks;
+use session::Session;
+use subscriptions::Subscriptions;
+
+/// The owner that stands for everybody in halts.
+pub const EVERYBODY: &str = "*";
+
+/// The time, as an input: `wall` is the node's clock, `mono` never jumps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Now {
+    /// For people, and for deadlines that clients set.
+    pub wall: Timestamp,
+    /// For intervals; counts from the node's start.
+    pub mono: Duration,
+}
+
+impl Now {
+    /// Milliseconds since 1970.
+    #[must_use]
+    pub fn millis(&self) -> i64 {
+        self.wall.timestamp_millis()
+    }
+}
+
+/// Names a call, so that its answer finds who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReplyTo(pub u64);
+
+/// An answer: JSON, or an error.
+pub type Reply = Result<Vec<u8>, RpcError>;
+
+/// What goes into the journal.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    /// Trading state changed; republished to subscribers.
+    Event(Box<Event<OmsEvent>>),
+    /// Something a successor must know, or an auditor will ask for; stored only.
+    Private(Private),
+}
+
+/// Journal entries that are not republished.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Private {
+    /// A node has begun to lead under this epoch: entries of a lower epoch behind it are void.
+    LeaderStarted {
+        /// The new epoch.
+        epoch: u64,
+        /// Which node.
+        node: Name,
+        /// Its clock.
+        time: Timestamp,
+    },
+    /// A caller wants an instrument's ticks, or no longer does.
+    Subscription {
+        /// The instrument.
+        instrument: InstrumentId,
+        /// Who.
+        caller: Name,
+        /// Wants them, or no longer.
+        wanted: bool,
+    },
+    /// Who is halted from now on, and why.
+    Halts {
+        /// Owners (`*` for everybody) and reasons.
+        halts: BTreeMap<Name, String>,
+    },
+    /// Somebody asked to cancel.
+    CancelRequested {
+        /// Whose order.
+        owner: Name,
+        /// Which order or quote.
+        orderid: protocol::OrderId,
+        /// The node's clock.
+        time: Timestamp,
+    },
+}
+
+impl Private {
+    /// The last token of its subject.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Private::LeaderStarted { .. } => "leader",
+            Private::Subscription { .. } => "subscription",
+            Private::Halts { .. } => "halts",
+            Private::CancelRequested { .. } => "cancel",
+        }
+    }
+}
+
+/// A command to the venue's adapter.
+#[derive(Debug, Clone)]
+pub enum VenueCommand {
+    /// Log in.
+    Connect(SessionStart),
+    /// Log out.
+    Disconnect,
+    /// Ticks wanted; the call, if any, is answered with what the adapter says.
+    Subscribe(Vec<InstrumentId>, Option<ReplyTo>),
+    /// Ticks no longer wanted.
+    Unsubscribe(Vec<InstrumentId>),
+    /// Cancel an order; the call, if any, is answered with what the adapter says.
+    Cancel(VenueReference, Option<ReplyTo>),
+    /// Cancel a quote; the call, if any, is answered with what the adapter says.
+    CancelQuote(VenueReference, Option<ReplyTo>),
+    /// Ask for bars.
+    QueryHistory(QueryToken, Box<protocol::HistoryRequest>),
+    /// Ask for the account.
+    QueryAccount(QueryToken),
+    /// Ask for positions.
+    QueryPosition(QueryToken),
+    /// Ask for everything.
+    Snapshot,
+}
+
+/// An approved order or quote on its way to the venue.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Approval {
+    /// An order.
+    Order(Approved<OrderRequest>),
+    /// A quote.
+    Quote(Approved<QuoteRequest>),
+}
+
+/// The last step before the venue: performed once everything ahead of it is stored, and only if
+/// [`Engine::before_submit`] still agrees.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Submit {
+    /// Which order or quote.
+    pub key: OrderKey,
+    /// Its reference at the venue.
+    pub reference: VenueReference,
+    /// What was approved.
+    pub approval: Approval,
+    /// Not later than this, in milliseconds since 1970.
+    pub deadline_ms: i64,
+    /// Who waits for the answer.
+    pub reply: ReplyTo,
+}
+
+/// What the engine wants done, in order.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Store; the gated effects behind it wait until it is stored.
+    Journal(Entry),
+    /// Gated: send to the venue, then answer.
+    Submit(Box<Submit>),
+    /// Gated: answer with trading state, so that no answer shows what could be lost.
+    Reply(ReplyTo, Reply),
+    /// Gated: tell owners how far their events have come.
+    Heads(Vec<Head>),
+    /// Gated: read the journal and answer with what it holds; by owner, if the caller sees only its own.
+    ReadEvents(ReplyTo, GetEvents),
+    /// Passes the gate.
+    Venue(VenueCommand),
+    /// Passes the gate: an answer that shows no trading state.
+    ReplyNow(ReplyTo, Reply),
+    /// Passes the gate: an instrument that can be traded.
+    Contract(Box<Event<Contract>>),
+    /// Passes the gate: a line for people.
+    Log(Log),
+}
+
+/// Where effects are appended.
+pub type Effects = Vec<Effect>;
+
+/// What an engine is made from.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// The gateway's name.
+    pub gateway: Name,
+    /// The node's name.
+    pub node: Name,
+    /// This leadership's epoch.
+    pub epoch: u64,
+    /// Instruments to subscribe at each login.
+    pub subscribe: Vec<Filter>,
+    /// An order that the venue has not confirmed for this long is looked up by a snapshot.
+    pub unconfirmed_after: Duration,
+    /// New orders are refused while this many journal entries wait to be stored.
+    pub max_journal_backlog: u64,
+}
+
+impl EngineOptions {
+    /// The defaults for a gateway.
+    #[must_use]
+    pub fn new(gateway: impl Into<Name>, node: impl Into<Name>, epoch: u64) -> Self {
+        EngineOptions {
+            gateway: gateway.into(),
+            node: node.into(),
+            epoch,
+            subscribe: Vec::new(),
+            unconfirmed_after: Duration::from_secs(5),
+            max_journal_backlog: 4096,
+        }
+    }
+}
+
+/// What [`Engine::replay`] rebuilds from a journal, entry by entry.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Replayed {
+    /// Trading state.
+    pub state: OmsState,
+    /// Who wants which ticks.
+    pub subscriptions: Vec<(InstrumentId, Name)>,
+    /// Who is halted.
+    pub halts: BTreeMap<Name, String>,
+    /// Highest epoch seen.
+    pub epoch: u64,
+    /// Sequence of the last entry.
+    pub journal_seq: u64,
+    /// Entries of a stale leader that were passed over.
+    pub voided: u64,
+}
+
+impl Replayed {
+    /// Takes in the next entry. Entries of a lower epoch behind a `LeaderStarted` are void.
+    pub fn take(&mut self, journal_seq: u64, epoch: u64, entry: &Entry) {
+        self.journal_seq = journal_seq;
+        if epoch < self.epoch {
+            self.voided += 1;
+            return;
+        }
+        match entry {
+            Entry::Event(event) => {
+                self.state.apply(&event.data);
+            }
+            Entry::Private(Private::LeaderStarted { epoch, .. }) => self.epoch = *epoch,
+            Entry::Private(Private::Subscription { instrument, caller, wanted }) => {
+                self.subscriptions.retain(|(i, c)| !(i == instrument && c == caller));
+                if *wanted {
+                    self.subscriptions.push((instrument.clone(), caller.clone()));
+                }
+            }
+            Entry::Private(Private::Halts { halts }) => self.halts.clone_from(halts),
+            Entry::Private(Private::CancelRequested { .. }) => {}
+        }
+    }
+}
+
+/// How far an owner's events have come.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mark {
+    journal_seq: u64,
+    count: u64,
+}
+
+/// See the module.
+pub struct Engine {
+    options: EngineOptions,
+    state: OmsState,
+    session: Session,
+    contracts: BTreeMap<InstrumentId, Contract>,
+    ticks: BTreeMap<InstrumentId, Event<Tick>>,
+    subscriptions: Subscriptions,
+    halts: BTreeMap<Name, String>,
+    /// The venue's references of everything that was ever sent, or found there.
+    references: HashMap<VenueReference, orders::Target>,
+    /// Approved and journalled, but not yet handed to the venue; `true` once a cancel came first.
+    unsent: HashMap<OrderKey, bool>,
+    /// Sent, and since when the venue is silent about it.
+    unconfirmed: HashMap<OrderKey, Duration>,
+    queries: HashMap<QueryToken, calls::PendingQuery>,
+    next_query: u64,
+    marks: Marks,
+    subject_seqs: HashMap<Subject, u64>,
+    /// The sequence that the last emitted journal entry has, or will have: this node is the only writer.
+    journal_seq: u64,
+    stored_seq: u64,
+    heads: BTreeMap<Name, Mark>,
+    shared_head: Mark,
+    storage_full: bool,
+}
+
+impl Engine {
+    /// An engine that goes on from what its journal says. `journal_seq` is the journal's last sequence,
+    /// this leader's `LeaderStarted` included.
+    #[must_use]
+    pub fn new(options: EngineOptions, replayed: Replayed, journal_seq: u64) -> Self {
+        let references = orders::references_of(&replayed.state);
+        let mut heads = BTreeMap::new();
+        heads.insert(Name::const_new(OWNER_DEFAULT), Mark::default());
+        Engine {
+            session: Session::new(&replayed.state),
+            subscriptions: Subscriptions::new(replayed.subscriptions),
+            marks: Marks::default(),
+            state: replayed.state,
+            contracts: BTreeMap::new(),
+            ticks: BTreeMap::new(),
+            halts: replayed.halts,
+            references,
+            unsent: HashMap::new(),
+            unconfirmed: HashMap::new(),
+            queries: HashMap::new(),
+            next_query: 0,
+            subject_seqs: HashMap::new(),
+            journal_seq,
+            stored_seq: journal_seq,
+            heads,
+            shared_head: Mark::default(),
+            storage_full: false,
+            options,
+        }
+    }
+
+    /// The trading state, as decided; the last of it may not be stored yet.
+    #[must_use]
+    pub fn state(&self) -> &OmsState {
+        &self.state
+    }
+
+    /// How the gateway is doing.
+    #[must_use]
+    pub fn gateway_state(&self) -> GatewayState {
+        self.session.state()
+    }
+
+    /// Sequence of the last journal entry that was emitted.
+    #[must_use]
+    pub fn journal_seq(&self) -> u64 {
+        self.journal_seq
+    }
+
+    /// Entries emitted and not yet stored.
+    #[must_use]
+    pub fn journal_backlog(&self) -> u64 {
+        self.journal_seq.saturating_sub(self.stored_seq)
+    }
+
+    /// The last tick of each instrument is kept for `get_tick`; returns it in its envelope, to be published.
+    pub fn on_tick(&mut self, now: Now, tick: SequencedTick) -> &Event<Tick> {
+        let event = Event {
+            gateway: self.options.gateway.clone(),
+            epoch: self.options.epoch,
+            seq: tick.seq,
+            time: now.wall,
+            data: tick.tick,
+        };
+        match self.ticks.entry(event.data.instrument()) {
+            std::collections::btree_map::Entry::Occupied(mut slot) => {
+                slot.insert(event);
+                slot.into_mut()
+            }
+            std::collections::btree_map::Entry::Vacant(slot) => slot.insert(event),
+        }
+    }
+
+    /// The journal holds everything up to `seq`.
+    pub fn on_stored(&mut self, seq: u64) {
+        self.stored_seq = self.stored_seq.max(seq);
+    }
+
+    /// The journal's storage is full, or has room again.
+    pub fn on_storage_full(&mut self, now: Now, full: bool, out: &mut Effects) {
+        if self.storage_full != full {
+            self.storage_full = full;
+            let (level, line) = if full {
+                (LogLevel::Critical, "the journal's storage is full: new orders are refused, cancels flow")
+            } else {
+                (LogLevel::Info, "the journal's storage has room again")
+            };
+            self.log(now, level, line, out);
+        }
+    }
+
+    /// Once a second: login retries, marks to market, orders without an answer, queries without an answer, heads.
+    pub fn on_timer(&mut self, now: Now, out: &mut Effects) {
+        self.drive_session(now, out);
+        self.flush_marks(now, out);
+        self.look_for_unconfirmed(now, out);
+        self.expire_queries(now, out);
+        out.push(Effect::Heads(self.heads()));
+    }
+
+    fn heads(&self) -> Vec<Head> {
+        self.heads
+            .iter()
+            .map(|(owner, own)| Head {
+                gateway_name: self.options.gateway.clone(),
+                owner: owner.clone(),
+                epoch: self.options.epoch,
+                journal_seq: own.journal_seq.max(self.shared_head.journal_seq),
+                count: own.count + self.shared_head.count,
+            })
+            .collect()
+    }
+
+    /// The heartbeat.
+    #[must_use]
+    pub fn status(&self, now: Now, ticks: TickCounts) -> Status {
+        Status {
+            gateway_name: self.options.gateway.clone(),
+            state: self.session.state(),
+            reason: self.session.reason().map(str::to_owned),
+            epoch: self.options.epoch,
+            journal_seq: self.stored_seq,
+            time: now.wall,
+            protocol_version: PROTOCOL_VERSION,
+            version: Name::const_new(env!("CARGO_PKG_VERSION")),
+            node: self.options.node.clone(),
+            venue: self.session.venue().clone(),
+            trading_day: self.session.trading_day(),
+            halted: self.halts.keys().cloned().collect(),
+            subscriptions: self.subscriptions.len() as u64,
+            contracts: self.contracts.len() as u64,
+            ticks: ticks.received,
+            ticks_conflated: ticks.conflated,
+            journal_pending: self.journal_backlog(),
+        }
+    }
+
+    /// Applies an event and journals it, unless it changes nothing.
+    fn record(&mut self, now: Now, event: OmsEvent, out: &mut Effects) -> Applied {
+        if self.state.apply(&event) == Applied::Unchanged {
+            return Applied::Unchanged;
+        }
+        // What is published is the merged state, so that a reader of this event alone is told the truth.
+        let event = self.merged(event);
+        let seq = {
+            let counter = self.subject_seqs.entry(Subject::of(&event)).or_insert(0);
+            *counter += 1;
+            *counter
+        };
+        self.journal_seq += 1;
+        let head = match event.owner() {
+            Some(owner) => self.heads.entry(owner.clone()).or_default(),
+            None => &mut self.shared_head,
+        };
+        head.journal_seq = self.journal_seq;
+        head.count += 1;
+        out.push(Effect::Journal(Entry::Event(Box::new(Event {
+            gateway: self.options.gateway.clone(),
+            epoch: self.options.epoch,
+            seq,
+            time: now.wall,
+            data: event,
+        }))));
+        Applied::Changed
+    }
+
+    fn merged(&self, event: OmsEvent) -> OmsEvent {
+        match event {
+            OmsEvent::Order(order) => {
+                OmsEvent::Order(self.state.order(&OrderKey::from(&order)).cloned().unwrap_or(order))
+            }
+            OmsEvent::Quote(quote) => {
+                OmsEvent::Quote(self.state.quote(&OrderKey::from(&quote)).cloned().unwrap_or(quote))
+            }
+            other => other,
+        }
+    }
+
+    fn record_private(&mut self, entry: Private, out: &mut Effects) {
+        self.journal_seq += 1;
+        out.push(Effect::Journal(Entry::Private(entry)));
+    }
+
+    fn log(&self, now: Now, level: LogLevel, msg: impl Into<String>, out: &mut Effects) {
+        out.push(Effect::Log(Log {
+            gateway_name: self.options.gateway.clone(),
+            msg: msg.into(),
+            level,
+            time: now.wall,
+        }));
+    }
+
+    fn halted(&self) -> Halted {
+        Halted { halted: self.halts.keys().cloned().collect() }
+    }
+
+    fn contract(&self, instrument: &InstrumentId) -> Result<&Contract, RpcError> {
+        if let Some(contract) = self.contracts.get(instrument) {
+            return Ok(contract);
+        }
+        if self.contracts.is_empty() {
+            return Err(RpcError::new(
+                ErrorCode::NotReady,
+                format!("{} has not told its contracts yet ({})", self.options.gateway, self.session.state()),
+            ));
+        }
+        let nearest = nearest(instrument, self.contracts.keys());
+        let hint = nearest.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
+        Err(RpcError::new(
+            ErrorCode::UnknownContract,
+            format!("{} knows no contract {}{hint}", self.options.gateway, shown(instrument)),
+        ))
+    }
+}
+
+/// An instrument cut to a length that fits a message.
+fn shown(instrument: &InstrumentId) -> String {
+    let symbol: String = instrument.symbol.chars().take(64).collect();
+    format!("{symbol}.{}", instrument.exchange)
+}
+
+/// The known instrument that a misspelt one was most likely meant to be.
+pub fn nearest<'a>(wanted: &InstrumentId, known: impl Iterator<Item = &'a InstrumentId>) -> Option<&'a InstrumentId> {
+    let symbol: String = wanted.symbol.chars().take(64).collect::<String>().to_lowercase();
+    known
+        .map(|candidate| {
+            let mut score = strsim::normalized_damerau_levenshtein(&symbol, &candidate.symbol.to_lowercase());
+            if candidate.exchange == wanted.exchange {
+                score += 0.1;
+            }
+            (score, candidate)
+        })
+        .filter(|(score, _)| *score > 0.4)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// Turns an adapter's refusal into what the caller is told.
+#[must_use]
+pub fn refusal(error: &GatewayError) -> RpcError {
+    let code = match error {
+        GatewayError::NotConnected | GatewayError::SessionChanged => ErrorCode::NotReady,
+        GatewayError::Busy => ErrorCode::Overloaded,
+        GatewayError::NotSupported(_) => ErrorCode::NotSupported,
+        GatewayError::Refused(_) => ErrorCode::VenueRejected,
+    };
+    RpcError::new(code, error.to_string())
+}
+
+/// Whether a client may carry this owner's name: reserved ones stand for nobody.
+#[must_use]
+pub fn is_reserved_owner(owner: &str) -> bool {
+    owner == OWNER_EXTERNAL || owner == EVERYBODY
+}
+
+fn encode<T: Serialize>(value: &T) -> Reply {
+    protocol::codec::encode(value).map_err(|error| RpcError::new(ErrorCode::Internal, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests;

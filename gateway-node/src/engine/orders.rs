@@ -1,0 +1,432 @@
+//! Orders, quotes and cancels on their way out: seen this id? → deadline → risk → reference → journal → venue → answer.
+
+use std::collections::HashMap;
+
+use protocol::event::OmsEvent;
+use protocol::oms::OrderKey;
+use protocol::rpc::{CancelAll, CancelledAll, Done};
+use protocol::{
+    CancelRequest, ErrorCode, Exchange, GatewayState, LogLevel, Name, OmsState, Order, OrderRequest, OrderStatus,
+    Quote, QuoteRequest, RpcError, Symbol,
+};
+
+use super::calls::{check_not_past, key};
+use super::{
+    Approval, Caller, EVERYBODY, Effect, Effects, Engine, Now, Private, ReplyTo, Submit, VenueCommand, encode, refusal,
+};
+use crate::gateway::{GatewayError, VenueReference};
+use crate::risk;
+
+/// Most bytes of a `reference`.
+const MAX_REFERENCE: usize = 256;
+
+/// What a venue's reference stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Target {
+    Order(OrderKey),
+    Quote(OrderKey),
+}
+
+/// The references of everything in a state that was replayed.
+pub(super) fn references_of(state: &OmsState) -> HashMap<VenueReference, Target> {
+    let parse = |text: &Option<Name>| text.as_ref().and_then(|t| t.parse::<VenueReference>().ok());
+    let orders = state
+        .orders()
+        .iter()
+        .filter_map(|(key, order)| Some((parse(&order.venue_reference)?, Target::Order(key.clone()))));
+    let quotes = state
+        .quotes()
+        .iter()
+        .filter_map(|(key, quote)| Some((parse(&quote.venue_reference)?, Target::Quote(key.clone()))));
+    orders.chain(quotes).collect()
+}
+
+/// Whether an order is what this request made: the table of ids is the journal itself.
+fn is_same_order(order: &Order, request: &OrderRequest) -> bool {
+    order.symbol == request.symbol
+        && order.exchange == request.exchange
+        && order.direction == request.direction
+        && order.r#type == request.r#type
+        && order.offset == request.offset
+        && order.volume.to_bits() == request.volume.to_bits()
+        && order.price.map(f64::to_bits) == request.price.map(f64::to_bits)
+        && order.reference == request.reference
+}
+
+fn is_same_quote(quote: &Quote, request: &QuoteRequest) -> bool {
+    quote.symbol == request.symbol
+        && quote.exchange == request.exchange
+        && quote.bid_price.to_bits() == request.bid_price.to_bits()
+        && quote.ask_price.to_bits() == request.ask_price.to_bits()
+        && quote.bid_volume.to_bits() == request.bid_volume.to_bits()
+        && quote.ask_volume.to_bits() == request.ask_volume.to_bits()
+        && quote.bid_offset == request.bid_offset
+        && quote.ask_offset == request.ask_offset
+        && quote.reference == request.reference
+}
+
+fn reused(key: &OrderKey, what: &str) -> RpcError {
+    RpcError::new(
+        ErrorCode::OrderIdReused,
+        format!("{} is the id of {what} with other content: allocate a new id for each", key.orderid),
+    )
+}
+
+impl Engine {
+    pub(super) fn send_order(
+        &mut self,
+        now: Now,
+        reply: ReplyTo,
+        caller: &Caller,
+        deadline_ms: i64,
+        request: OrderRequest,
+        out: &mut Effects,
+    ) -> Result<(), RpcError> {
+        check_id(&request.orderid, &request.reference)?;
+        let key = OrderKey { owner: caller.owner.clone(), orderid: request.orderid.clone() };
+        if let Some(order) = self.state.order(&key) {
+            if !is_same_order(order, &request) {
+                return Err(reused(&key, "an order"));
+            }
+            out.push(Effect::Reply(reply, encode(order)));
+            return Ok(());
+        }
+        if self.state.quote(&key).is_some() {
+            return Err(reused(&key, "a quote"));
+        }
+        check_not_past(now, deadline_ms)?;
+        self.check_open_for(&key.owner)?;
+        let contract = self.contract(&request.instrument())?;
+        let mut order = request.to_order(&self.options.gateway, &caller.owner);
+        match risk::check_order(request, contract) {
+            Err(error) => {
+                order.status = OrderStatus::Rejected;
+                order.reason = Some(error.message.clone());
+                self.record(now, OmsEvent::Order(order), out);
+                out.push(Effect::Reply(reply, Err(error)));
+            }
+            Ok(approved) => {
+                let reference = self.session.allocate();
+                order.venue_reference = Some(reference.to_string().into());
+                self.references.insert(reference.clone(), Target::Order(key.clone()));
+                self.record(now, OmsEvent::Order(order), out);
+                self.unsent.insert(key.clone(), false);
+                let approval = Approval::Order(approved);
+                out.push(Effect::Submit(Box::new(Submit { key, reference, approval, deadline_ms, reply })));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn send_quote(
+        &mut self,
+        now: Now,
+        reply: ReplyTo,
+        caller: &Caller,
+        deadline_ms: i64,
+        request: QuoteRequest,
+        out: &mut Effects,
+    ) -> Result<(), RpcError> {
+        check_id(&request.quoteid, &request.reference)?;
+        let key = OrderKey { owner: caller.owner.clone(), orderid: request.quoteid.clone() };
+        if let Some(quote) = self.state.quote(&key) {
+            if !is_same_quote(quote, &request) {
+                return Err(reused(&key, "a quote"));
+            }
+            out.push(Effect::Reply(reply, encode(quote)));
+            return Ok(());
+        }
+        if self.state.order(&key).is_some() {
+            return Err(reused(&key, "an order"));
+        }
+        check_not_past(now, deadline_ms)?;
+        self.check_open_for(&key.owner)?;
+        let contract = self.contract(&request.instrument())?;
+        let mut quote = request.to_quote(&self.options.gateway, &caller.owner);
+        match risk::check_quote(request, contract) {
+            Err(error) => {
+                quote.status = OrderStatus::Rejected;
+                quote.reason = Some(error.message.clone());
+                self.record(now, OmsEvent::Quote(quote), out);
+                out.push(Effect::Reply(reply, Err(error)));
+            }
+            Ok(approved) => {
+                let reference = self.session.allocate();
+                quote.venue_reference = Some(reference.to_string().into());
+                self.references.insert(reference.clone(), Target::Quote(key.clone()));
+                self.record(now, OmsEvent::Quote(quote), out);
+                self.unsent.insert(key.clone(), false);
+                let approval = Approval::Quote(approved);
+                out.push(Effect::Submit(Box::new(Submit { key, reference, approval, deadline_ms, reply })));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether new orders of this owner are taken at all. Refusals here are not journalled: the same id may try again.
+    fn check_open_for(&self, owner: &Name) -> Result<(), RpcError> {
+        for halted in [EVERYBODY, owner.as_str()] {
+            if let Some(reason) = self.halts.get(halted) {
+                let whom = if halted == EVERYBODY { "everybody" } else { halted };
+                return Err(RpcError::new(ErrorCode::Halted, format!("new orders are halted for {whom}: {reason}")));
+            }
+        }
+        if self.storage_full {
+            return Err(RpcError::new(
+                ErrorCode::StorageFull,
+                "the journal's storage is full: no new orders until it has room; nothing was sent",
+            ));
+        }
+        match self.gateway_state() {
+            GatewayState::Ready => {}
+            GatewayState::Dirty => {
+                return Err(RpcError::new(ErrorCode::Dirty, "the venue's state is uncertain; it is being reconciled"));
+            }
+            GatewayState::Closing => {
+                return Err(RpcError::new(ErrorCode::NotReady, "the node is shutting down; nothing was sent"));
+            }
+            _ => return Err(self.not_ready()),
+        }
+        let backlog = self.journal_backlog();
+        if backlog >= self.options.max_journal_backlog {
+            return Err(RpcError::new(
+                ErrorCode::Overloaded,
+                format!("{backlog} journal entries wait to be stored; nothing was sent"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The last look before the venue: everything ahead is stored, and time has passed.
+    ///
+    /// # Errors
+    /// Why it must not be sent; [`Engine::on_not_sent`] wants to hear it.
+    pub fn before_submit(&self, now: Now, submit: &Submit) -> Result<(), RpcError> {
+        if self.unsent.get(&submit.key).copied().unwrap_or(true) {
+            return Err(RpcError::new(ErrorCode::OrderNotActive, "cancelled before it was sent"));
+        }
+        check_not_past(now, submit.deadline_ms)?;
+        if !self.session.is_logged_in() || *self.session.id() != submit.reference.session {
+            return Err(refusal(&GatewayError::SessionChanged));
+        }
+        Ok(())
+    }
+
+    /// The adapter took it. The answer shows the intent, which is stored.
+    pub fn on_sent(&mut self, now: Now, submit: &Submit, out: &mut Effects) {
+        self.unsent.remove(&submit.key);
+        self.unconfirmed.insert(submit.key.clone(), now.mono);
+        let answer = match &submit.approval {
+            Approval::Order(request) => {
+                let mut order = request.to_order(&self.options.gateway, &submit.key.owner);
+                order.venue_reference = Some(submit.reference.to_string().into());
+                encode(&order)
+            }
+            Approval::Quote(request) => {
+                let mut quote = request.to_quote(&self.options.gateway, &submit.key.owner);
+                quote.venue_reference = Some(submit.reference.to_string().into());
+                encode(&quote)
+            }
+        };
+        out.push(Effect::ReplyNow(submit.reply, answer));
+    }
+
+    /// It did not leave this process: say so in the journal, then to the caller.
+    pub fn on_not_sent(&mut self, now: Now, submit: &Submit, error: RpcError, out: &mut Effects) {
+        let was_cancelled = self.unsent.remove(&submit.key) == Some(true);
+        let status = if was_cancelled { OrderStatus::Cancelled } else { OrderStatus::Rejected };
+        let reason = Some(error.message.clone());
+        match &submit.approval {
+            Approval::Order(_) => {
+                if let Some(order) = self.state.order(&submit.key) {
+                    let order = Order { status, reason, ..order.clone() };
+                    self.record(now, OmsEvent::Order(order), out);
+                }
+                if was_cancelled {
+                    out.push(Effect::Reply(submit.reply, encode(&self.state.order(&submit.key))));
+                    return;
+                }
+            }
+            Approval::Quote(_) => {
+                if let Some(quote) = self.state.quote(&submit.key) {
+                    let quote = Quote { status, reason, ..quote.clone() };
+                    self.record(now, OmsEvent::Quote(quote), out);
+                }
+                if was_cancelled {
+                    out.push(Effect::Reply(submit.reply, encode(&self.state.quote(&submit.key))));
+                    return;
+                }
+            }
+        }
+        out.push(Effect::Reply(submit.reply, Err(error)));
+    }
+
+    pub(super) fn cancel_order(
+        &mut self,
+        now: Now,
+        reply: ReplyTo,
+        caller: &Caller,
+        request: &CancelRequest,
+        out: &mut Effects,
+    ) -> Result<(), RpcError> {
+        let key = key(caller, request.owner.as_ref(), request.orderid.clone())?;
+        let Some(order) = self.state.order(&key) else {
+            return Err(not_found(&key, "order"));
+        };
+        check_cancel(request, &order.symbol, order.exchange, order.status)?;
+        self.cancel(now, Some(reply), &Target::Order(key), out)
+    }
+
+    pub(super) fn cancel_quote(
+        &mut self,
+        now: Now,
+        reply: ReplyTo,
+        caller: &Caller,
+        request: &CancelRequest,
+        out: &mut Effects,
+    ) -> Result<(), RpcError> {
+        let key = key(caller, request.owner.as_ref(), request.orderid.clone())?;
+        let Some(quote) = self.state.quote(&key) else {
+            return Err(not_found(&key, "quote"));
+        };
+        check_cancel(request, &quote.symbol, quote.exchange, quote.status)?;
+        self.cancel(now, Some(reply), &Target::Quote(key), out)
+    }
+
+    /// Cancels pass the gate, so that a slow journal never stops anyone from getting out. What is still behind the
+    /// gate is stopped there.
+    fn cancel(&mut self, now: Now, reply: Option<ReplyTo>, target: &Target, out: &mut Effects) -> Result<(), RpcError> {
+        let (key, reference) = match target {
+            Target::Order(key) => (key, self.state.order(key).and_then(|o| o.venue_reference.clone())),
+            Target::Quote(key) => (key, self.state.quote(key).and_then(|q| q.venue_reference.clone())),
+        };
+        if let Some(cancelled) = self.unsent.get_mut(key) {
+            *cancelled = true;
+            if let Some(reply) = reply {
+                out.push(Effect::ReplyNow(reply, encode(&Done {})));
+            }
+        } else {
+            let reference = reference.and_then(|text| text.parse().ok()).ok_or_else(|| {
+                RpcError::new(ErrorCode::NotFound, format!("{} has no reference at the venue", key.orderid))
+            })?;
+            if !self.session.is_logged_in() {
+                return Err(self.not_ready());
+            }
+            out.push(Effect::Venue(match target {
+                Target::Order(_) => VenueCommand::Cancel(reference, reply),
+                Target::Quote(_) => VenueCommand::CancelQuote(reference, reply),
+            }));
+        }
+        // The record is for auditors; a journal that is stuck this long is not worth holding a cancel for.
+        if self.journal_backlog() < self.options.max_journal_backlog * 2 {
+            self.record_private(
+                Private::CancelRequested { owner: key.owner.clone(), orderid: key.orderid.clone(), time: now.wall },
+                out,
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn cancel_all(
+        &mut self,
+        now: Now,
+        reply: ReplyTo,
+        owner: &Name,
+        request: &CancelAll,
+        out: &mut Effects,
+    ) {
+        let result = self.cancel_working(now, owner, request, out);
+        out.push(Effect::ReplyNow(reply, encode(&result)));
+    }
+
+    pub(super) fn cancel_working(
+        &mut self,
+        now: Now,
+        owner: &Name,
+        request: &CancelAll,
+        out: &mut Effects,
+    ) -> CancelledAll {
+        let of = |symbol: &Symbol, exchange: Exchange| {
+            request.symbol.as_ref().is_none_or(|s| s == symbol) && request.exchange.is_none_or(|e| e == exchange)
+        };
+        let orders = self.state.active_orders().filter(|o| o.owner == *owner && of(&o.symbol, o.exchange));
+        let orders = orders.map(|o| Target::Order(o.into()));
+        let quotes = self.state.active_quotes().filter(|q| q.owner == *owner && of(&q.symbol, q.exchange));
+        let targets: Vec<Target> = orders.chain(quotes.map(|q| Target::Quote(q.into()))).collect();
+        let mut result = CancelledAll::default();
+        for target in targets {
+            let (Target::Order(key) | Target::Quote(key)) = &target;
+            match self.cancel(now, None, &target, out) {
+                Ok(()) => result.orderids.push(key.orderid.clone()),
+                Err(error) => {
+                    result.failed.push(protocol::rpc::CancelFailure { orderid: key.orderid.clone(), error });
+                }
+            }
+        }
+        result
+    }
+
+    /// Orders that the venue is silent about are looked up, never sent again.
+    pub(super) fn look_for_unconfirmed(&mut self, now: Now, out: &mut Effects) {
+        let patience = self.options.unconfirmed_after;
+        let state = &self.state;
+        self.unconfirmed.retain(|key, _| {
+            let status = state.order(key).map(|o| o.status).or_else(|| state.quote(key).map(|q| q.status));
+            status == Some(OrderStatus::Submitting)
+        });
+        let late: Vec<OrderKey> = self
+            .unconfirmed
+            .iter()
+            .filter(|(_, since)| now.mono.saturating_sub(**since) > patience)
+            .map(|(key, _)| key.clone())
+            .collect();
+        if late.is_empty() || !self.session.is_logged_in() {
+            return;
+        }
+        for key in &late {
+            self.log(
+                now,
+                LogLevel::Warning,
+                format!("order {} is not confirmed after {} s: asking the venue", key.orderid, patience.as_secs()),
+                out,
+            );
+            self.unconfirmed.insert(key.clone(), now.mono);
+        }
+        out.push(Effect::Venue(VenueCommand::Snapshot));
+    }
+}
+
+fn check_id(id: &protocol::OrderId, reference: &Name) -> Result<(), RpcError> {
+    id.check_client_allocated().map_err(|error| RpcError::new(ErrorCode::BadRequest, format!("orderid: {error}")))?;
+    if reference.len() > MAX_REFERENCE {
+        let message = format!("reference: {} bytes; the most that is kept is {MAX_REFERENCE}", reference.len());
+        return Err(RpcError::new(ErrorCode::BadRequest, message));
+    }
+    Ok(())
+}
+
+fn not_found(key: &OrderKey, what: &str) -> RpcError {
+    let id: String = key.orderid.as_str().chars().take(80).collect();
+    RpcError::new(ErrorCode::NotFound, format!("{} has no {what} {id}", key.owner))
+}
+
+fn check_cancel(
+    request: &CancelRequest,
+    symbol: &Symbol,
+    exchange: Exchange,
+    status: OrderStatus,
+) -> Result<(), RpcError> {
+    if request.symbol.as_ref().is_some_and(|s| s != symbol) || request.exchange.is_some_and(|e| e != exchange) {
+        return Err(RpcError::new(
+            ErrorCode::BadRequest,
+            format!("symbol: {} is of {symbol}.{exchange}, not of what the request names", request.orderid),
+        ));
+    }
+    if !status.is_active() {
+        return Err(RpcError::new(
+            ErrorCode::OrderNotActive,
+            format!("{} is {status}: there is nothing to cancel", request.orderid),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,594 @@
+//! The engine against a scripted venue: what it journals, sends and answers, and in which order.
+
+use super::*;
+use crate::gateway::{VenueEvent, VenueOrder, VenueSnapshot, VenueTrade};
+use protocol::oms::OrderKey;
+use protocol::rpc::{CancelAll, GetOrder, Halt, List, Page, Resume};
+use protocol::{
+    Account, CancelRequest, Direction, Exchange, Offset, Order, OrderId, OrderStatus, OrderType, Position, Product,
+    SubscribeRequest,
+};
+
+fn instrument() -> InstrumentId {
+    InstrumentId::new("rb2410", Exchange::SHFE)
+}
+
+/// An engine, the time, and everything it wanted done.
+struct Bench {
+    engine: Engine,
+    now: Now,
+    calls: u64,
+    effects: Effects,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench::from(Replayed::default(), 1)
+    }
+
+    fn from(replayed: Replayed, epoch: u64) -> Bench {
+        let mut options = EngineOptions::new("sim1", "node", epoch);
+        options.max_journal_backlog = 8;
+        let seq = replayed.journal_seq + 1;
+        let wall = chrono::DateTime::parse_from_rfc3339("2024-01-02T09:00:00+08:00").expect("a time");
+        let now = Now { wall, mono: Duration::from_secs(1) };
+        Bench { engine: Engine::new(options, replayed, seq), now, calls: 0, effects: Vec::new() }
+    }
+
+    fn ready() -> Bench {
+        let mut bench = Bench::new();
+        bench.log_in("1-1");
+        bench.take();
+        bench
+    }
+
+    fn log_in(&mut self, session: &str) {
+        self.tick(1);
+        self.venue(VenueEvent::Connected {
+            session: session.into(),
+            max_reference: 0,
+            trading_day: None,
+            venue: "script".into(),
+        });
+        let mut contract = Contract::new("sim1", instrument(), Product::Futures, 10.0, 1.0);
+        contract.stop_supported = true;
+        self.venue(VenueEvent::Contract(contract));
+        self.venue(VenueEvent::Ready);
+        self.snapshot(session, vec![]);
+        assert_eq!(self.engine.gateway_state(), GatewayState::Ready);
+    }
+
+    fn snapshot(&mut self, session: &str, orders: Vec<VenueOrder>) {
+        let snapshot =
+            VenueSnapshot { session: session.into(), orders, forgets_older_sessions: true, ..VenueSnapshot::default() };
+        self.venue(VenueEvent::Snapshot(Box::new(snapshot)));
+    }
+
+    fn tick(&mut self, seconds: u64) {
+        self.now.mono += Duration::from_secs(seconds);
+        self.now.wall += chrono::TimeDelta::seconds(seconds.try_into().expect("small"));
+        self.engine.on_timer(self.now, &mut self.effects);
+    }
+
+    fn venue(&mut self, event: VenueEvent) {
+        self.engine.on_venue_event(self.now, event, &mut self.effects);
+    }
+
+    fn call(&mut self, request: Request) -> ReplyTo {
+        let deadline = self.now.millis() + 1_000;
+        self.call_by(Caller::anonymous("test"), Some(deadline), request)
+    }
+
+    fn call_by(&mut self, caller: Caller, deadline_ms: Option<i64>, request: Request) -> ReplyTo {
+        self.calls += 1;
+        let reply = ReplyTo(self.calls);
+        self.engine.on_call(self.now, Call { reply, caller, deadline_ms, request }, &mut self.effects);
+        reply
+    }
+
+    /// Takes the effects and stores what was journalled.
+    fn take(&mut self) -> Effects {
+        self.engine.on_stored(self.engine.journal_seq());
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Performs the last submit as the node would, the adapter agreeing.
+    fn submit(&mut self) -> Box<Submit> {
+        let effects = self.take();
+        let submit = effects
+            .into_iter()
+            .find_map(|e| match e {
+                Effect::Submit(submit) => Some(submit),
+                _ => None,
+            })
+            .expect("a submit");
+        self.engine.before_submit(self.now, &submit).expect("may be sent");
+        self.engine.on_sent(self.now, &submit, &mut self.effects);
+        submit
+    }
+
+    fn told(&self, submit: &Submit, status: OrderStatus, traded: f64) -> VenueOrder {
+        let Approval::Order(request) = &submit.approval else { panic!("an order") };
+        VenueOrder {
+            reference: submit.reference.clone(),
+            instrument: request.instrument(),
+            order_type: request.r#type,
+            direction: request.direction,
+            offset: request.offset,
+            price: request.price,
+            volume: request.volume,
+            traded,
+            status,
+            datetime: Some(self.now.wall),
+            reason: None,
+        }
+    }
+
+    fn trade(&self, submit: &Submit, tradeid: &str, volume: f64) -> VenueTrade {
+        VenueTrade {
+            reference: submit.reference.clone(),
+            tradeid: tradeid.into(),
+            instrument: instrument(),
+            direction: Direction::Long,
+            offset: Offset::Open,
+            price: 3500.0,
+            volume,
+            datetime: Some(self.now.wall),
+            trading_day: None,
+        }
+    }
+}
+
+fn request(id: &str) -> OrderRequest {
+    let mut request = OrderRequest::limit(instrument(), Direction::Long, Offset::Open, 3500.0, 2.0);
+    request.orderid = OrderId::new(id);
+    request.reference = "dma".into();
+    request
+}
+
+fn answer<T: serde::de::DeserializeOwned>(effects: &Effects, to: ReplyTo) -> Result<T, RpcError> {
+    let reply = effects
+        .iter()
+        .find_map(|e| match e {
+            Effect::Reply(reply, answer) | Effect::ReplyNow(reply, answer) if *reply == to => Some(answer.clone()),
+            _ => None,
+        })
+        .expect("an answer");
+    reply.map(|bytes| protocol::codec::decode(&bytes).expect("decodes"))
+}
+
+fn refusal_of(effects: &Effects, to: ReplyTo) -> ErrorCode {
+    answer::<serde_json::Value>(effects, to).expect_err("refused").code
+}
+
+fn kinds(effects: &Effects) -> Vec<&'static str> {
+    let kind = |effect: &Effect| match effect {
+        Effect::Journal(_) => "journal",
+        Effect::Submit(_) => "submit",
+        Effect::Reply(..) => "reply",
+        Effect::ReplyNow(..) => "reply now",
+        Effect::Venue(_) => "venue",
+        Effect::Heads(_) => "heads",
+        Effect::ReadEvents(..) => "read",
+        Effect::Contract(_) => "contract",
+        Effect::Log(_) => "log",
+    };
+    effects.iter().map(kind).collect()
+}
+
+#[test]
+fn an_intent_is_journalled_before_it_is_sent_and_answered() {
+    let mut bench = Bench::ready();
+    let to = bench.call(Request::SendOrder(request("a")));
+    assert_eq!(kinds(&bench.effects), ["journal", "submit"]);
+    let submit = bench.submit();
+    let effects = bench.take();
+    let order: Order = answer(&effects, to).expect("accepted");
+    assert_eq!((order.status, order.orderid.as_str()), (OrderStatus::Submitting, "a"));
+    assert_eq!(order.venue_reference.as_deref(), Some("1-1/1"));
+    assert_eq!(submit.reference.number, 1);
+}
+
+#[test]
+fn the_same_id_is_never_sent_twice() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    let submit = bench.submit();
+    bench.venue(VenueEvent::Order(bench.told(&submit, OrderStatus::PartTraded, 1.0)));
+    bench.take();
+    let again = bench.call(Request::SendOrder(request("a")));
+    let effects = bench.take();
+    assert_eq!(kinds(&effects), ["reply"], "nothing but an answer");
+    assert_eq!(answer::<Order>(&effects, again).expect("its state").status, OrderStatus::PartTraded);
+
+    let other = bench.call(Request::SendOrder(OrderRequest { volume: 3.0, ..request("a") }));
+    assert_eq!(refusal_of(&bench.take(), other), ErrorCode::OrderIdReused);
+}
+
+#[test]
+fn ids_outlive_the_node() {
+    let mut bench = Bench::ready();
+    let mut replayed = Replayed::default();
+    bench.call(Request::SendOrder(request("a")));
+    for effect in bench.take() {
+        if let Effect::Journal(entry) = effect {
+            let seq = replayed.journal_seq + 1;
+            replayed.take(seq, 1, &entry);
+        }
+    }
+    let mut next = Bench::from(replayed, 2);
+    next.log_in("2-1");
+    let cancelled = next.engine.state().orders().values().next().expect("the order").clone();
+    assert_eq!(cancelled.status, OrderStatus::Cancelled);
+    assert_eq!(cancelled.reason.as_deref(), Some(crate::reconcile::LOST_WITH_VENUE));
+    next.take();
+    let again = next.call(Request::SendOrder(request("a")));
+    let effects = next.take();
+    assert_eq!(kinds(&effects), ["reply"]);
+    assert_eq!(answer::<Order>(&effects, again).expect("its state").status, OrderStatus::Cancelled);
+}
+
+#[test]
+fn what_trades_needs_a_deadline_that_has_not_passed() {
+    let mut bench = Bench::ready();
+    let caller = || Caller::anonymous("test");
+    let none = bench.call_by(caller(), None, Request::SendOrder(request("a")));
+    let late = bench.call_by(caller(), Some(bench.now.millis() - 1), Request::SendOrder(request("a")));
+    let cancel = bench.call_by(caller(), None, Request::CancelAll(CancelAll::default()));
+    let read = bench.call_by(caller(), None, Request::GetAllOrders(List::default()));
+    let effects = bench.take();
+    assert_eq!(refusal_of(&effects, none), ErrorCode::DeadlineRequired);
+    assert_eq!(refusal_of(&effects, late), ErrorCode::DeadlineExceeded);
+    assert_eq!(refusal_of(&effects, cancel), ErrorCode::DeadlineRequired);
+    assert!(answer::<Page<Order>>(&effects, read).expect("a page").items.is_empty());
+    assert!(bench.engine.state().orders().is_empty(), "none of them left a trace");
+}
+
+#[test]
+fn an_order_that_waited_too_long_for_the_journal_is_refused() {
+    let mut bench = Bench::ready();
+    let to = bench.call(Request::SendOrder(request("a")));
+    let effects = bench.take();
+    let submit = effects.into_iter().find_map(|e| if let Effect::Submit(s) = e { Some(s) } else { None });
+    let submit = submit.expect("a submit");
+    bench.now.wall += chrono::TimeDelta::seconds(5);
+    let error = bench.engine.before_submit(bench.now, &submit).expect_err("too late");
+    assert_eq!(error.code, ErrorCode::DeadlineExceeded);
+    bench.engine.on_not_sent(bench.now, &submit, error, &mut bench.effects);
+    let effects = bench.take();
+    assert_eq!(kinds(&effects), ["journal", "reply"]);
+    assert_eq!(refusal_of(&effects, to), ErrorCode::DeadlineExceeded);
+    assert_eq!(bench.engine.state().orders().values().next().expect("kept").status, OrderStatus::Rejected);
+}
+
+#[test]
+fn a_cancel_overtakes_an_order_that_is_still_behind_the_gate() {
+    let mut bench = Bench::ready();
+    let sent = bench.call(Request::SendOrder(request("a")));
+    let cancel = bench.call(Request::CancelOrder(CancelRequest::new(OrderId::new("a"))));
+    let effects = bench.take();
+    assert_eq!(kinds(&effects), ["journal", "submit", "reply now", "journal"], "no cancel goes to the venue");
+    answer::<serde_json::Value>(&effects, cancel).expect("taken");
+    let submit = effects.into_iter().find_map(|e| if let Effect::Submit(s) = e { Some(s) } else { None });
+    let submit = submit.expect("a submit");
+    let error = bench.engine.before_submit(bench.now, &submit).expect_err("cancelled first");
+    bench.engine.on_not_sent(bench.now, &submit, error, &mut bench.effects);
+    let effects = bench.take();
+    assert_eq!(answer::<Order>(&effects, sent).expect("its state").status, OrderStatus::Cancelled);
+}
+
+#[test]
+fn cancels_pass_the_gate_and_go_by_the_orders_own_reference() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    let submit = bench.submit();
+    bench.venue(VenueEvent::Order(bench.told(&submit, OrderStatus::NotTraded, 0.0)));
+    bench.take();
+    bench.call(Request::CancelOrder(CancelRequest::new(OrderId::new("a"))));
+    let effects = bench.take();
+    assert!(
+        matches!(&effects[0], Effect::Venue(VenueCommand::Cancel(reference, Some(_))) if *reference == submit.reference)
+    );
+    for (wrong, code) in [
+        (CancelRequest::new(OrderId::new("b")), ErrorCode::NotFound),
+        (
+            CancelRequest { symbol: Some("au2412".into()), ..CancelRequest::new(OrderId::new("a")) },
+            ErrorCode::BadRequest,
+        ),
+    ] {
+        let to = bench.call(Request::CancelOrder(wrong));
+        assert_eq!(refusal_of(&bench.take(), to), code);
+    }
+    bench.venue(VenueEvent::Order(bench.told(&submit, OrderStatus::Cancelled, 0.0)));
+    let to = bench.call(Request::CancelOrder(CancelRequest::new(OrderId::new("a"))));
+    assert_eq!(refusal_of(&bench.take(), to), ErrorCode::OrderNotActive);
+}
+
+#[test]
+fn the_reference_and_owner_reach_the_trade() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    let submit = bench.submit();
+    bench.venue(VenueEvent::Trade(bench.trade(&submit, "t1", 2.0)));
+    bench.venue(VenueEvent::Trade(bench.trade(&submit, "t1", 2.0)));
+    bench.venue(VenueEvent::Order(bench.told(&submit, OrderStatus::AllTraded, 2.0)));
+    let trades: Vec<_> = bench.engine.state().trades().values().collect();
+    assert_eq!(trades.len(), 1, "a repeated trade counts once");
+    assert_eq!((trades[0].reference.as_str(), trades[0].owner.as_str()), ("dma", "default"));
+    assert_eq!(bench.engine.state().orders().values().next().expect("kept").reference, "dma");
+}
+
+#[test]
+fn orders_found_at_the_venue_are_external_and_get_the_same_id_everywhere() {
+    let mut bench = Bench::ready();
+    let foreign = VenueOrder {
+        reference: "9-9/4".parse().expect("a reference"),
+        instrument: instrument(),
+        order_type: OrderType::Limit,
+        direction: Direction::Short,
+        offset: Offset::Open,
+        price: Some(3600.0),
+        volume: 1.0,
+        traded: 0.0,
+        status: OrderStatus::NotTraded,
+        datetime: None,
+        reason: None,
+    };
+    bench.venue(VenueEvent::Order(foreign));
+    let key = OrderKey { owner: OWNER_EXTERNAL.into(), orderid: OrderId::new("x-9-9_4") };
+    assert!(bench.engine.state().order(&key).is_some(), "{:?}", bench.engine.state().orders().keys());
+    bench.take();
+    bench.call(Request::CancelAll(CancelAll::default()));
+    assert!(!kinds(&bench.take()).contains(&"venue"), "cancel_all leaves external orders alone");
+}
+
+#[test]
+fn halts_stop_new_orders_and_outlive_the_node() {
+    let mut bench = Bench::ready();
+    bench.call(Request::Halt(Halt { reason: "fat finger".into(), ..Halt::default() }));
+    let to = bench.call(Request::SendOrder(request("a")));
+    let mut replayed = Replayed::default();
+    let effects = bench.take();
+    assert_eq!(refusal_of(&effects, to), ErrorCode::Halted);
+    for effect in effects {
+        if let Effect::Journal(entry) = effect {
+            replayed.take(replayed.journal_seq + 1, 1, &entry);
+        }
+    }
+    let mut next = Bench::from(replayed, 2);
+    next.log_in("2-1");
+    let to = next.call(Request::SendOrder(request("a")));
+    assert_eq!(refusal_of(&next.take(), to), ErrorCode::Halted);
+    next.call(Request::Resume(Resume::default()));
+    next.call(Request::SendOrder(request("a")));
+    assert!(kinds(&next.take()).contains(&"submit"));
+}
+
+#[test]
+fn a_journal_that_falls_behind_stops_orders_but_not_cancels() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("first")));
+    let submit = bench.submit();
+    bench.venue(VenueEvent::Order(bench.told(&submit, OrderStatus::NotTraded, 0.0)));
+    for n in 0..20 {
+        bench.call(Request::SendOrder(request(&format!("o{n}"))));
+    }
+    assert_eq!(bench.engine.journal_backlog(), 8);
+    assert_eq!(refusal_of(&bench.effects, ReplyTo(bench.calls)), ErrorCode::Overloaded);
+    let before = bench.effects.len();
+    bench.call(Request::CancelOrder(CancelRequest::new(OrderId::new("first"))));
+    assert!(matches!(bench.effects[before], Effect::Venue(VenueCommand::Cancel(..))));
+}
+
+#[test]
+fn full_storage_stops_orders_but_not_cancels() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("first")));
+    bench.submit();
+    bench.engine.on_storage_full(bench.now, true, &mut bench.effects);
+    let to = bench.call(Request::SendOrder(request("a")));
+    assert_eq!(refusal_of(&bench.take(), to), ErrorCode::StorageFull);
+    bench.call(Request::CancelOrder(CancelRequest::new(OrderId::new("first"))));
+    assert!(kinds(&bench.take()).contains(&"venue"));
+    bench.engine.on_storage_full(bench.now, false, &mut bench.effects);
+    bench.call(Request::SendOrder(request("a")));
+    assert!(kinds(&bench.take()).contains(&"submit"));
+}
+
+#[test]
+fn lost_venue_events_make_the_gateway_dirty_until_a_snapshot() {
+    let mut bench = Bench::ready();
+    bench.engine.on_overflow(bench.now, &mut bench.effects);
+    assert!(matches!(bench.take().last(), Some(Effect::Venue(VenueCommand::Snapshot))));
+    let to = bench.call(Request::SendOrder(request("a")));
+    assert_eq!(refusal_of(&bench.take(), to), ErrorCode::Dirty);
+    bench.snapshot("1-1", vec![]);
+    assert_eq!(bench.engine.gateway_state(), GatewayState::Ready);
+}
+
+#[test]
+fn logins_are_retried_unless_refused() {
+    let mut bench = Bench::new();
+    bench.tick(1);
+    let connects =
+        |effects: &Effects| effects.iter().filter(|e| matches!(e, Effect::Venue(VenueCommand::Connect(_)))).count();
+    assert_eq!(connects(&bench.take()), 1);
+    bench.venue(VenueEvent::Disconnected { reason: "no route".into() });
+    assert_eq!(bench.engine.gateway_state(), GatewayState::Disconnected);
+    bench.tick(1);
+    assert_eq!(connects(&bench.take()), 1, "after a second");
+    bench.venue(VenueEvent::Disconnected { reason: "no route".into() });
+    bench.tick(1);
+    assert_eq!(connects(&bench.take()), 0, "two seconds the second time");
+    bench.tick(1);
+    assert_eq!(connects(&bench.take()), 1);
+    bench.venue(VenueEvent::Refused { reason: "wrong password".into() });
+    for _ in 0..100 {
+        bench.tick(1);
+    }
+    assert_eq!(connects(&bench.take()), 0, "a refused login is not hammered");
+    assert_eq!(bench.engine.gateway_state(), GatewayState::Refused);
+    bench.call(Request::Connect);
+    assert_eq!(connects(&bench.take()), 1, "an operator may");
+}
+
+#[test]
+fn a_login_that_is_never_answered_is_tried_again() {
+    let mut bench = Bench::new();
+    bench.tick(1);
+    bench.take();
+    bench.tick(31);
+    assert!(bench.take().iter().any(|e| matches!(e, Effect::Venue(VenueCommand::Connect(_)))));
+}
+
+#[test]
+fn a_submit_of_an_earlier_session_is_not_sent() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    let effects = bench.take();
+    bench.venue(VenueEvent::Disconnected { reason: "line cut".into() });
+    bench.tick(1);
+    bench.venue(VenueEvent::Connected {
+        session: "1-2".into(),
+        max_reference: 0,
+        trading_day: None,
+        venue: "script".into(),
+    });
+    let submit = effects.into_iter().find_map(|e| if let Effect::Submit(s) = e { Some(s) } else { None });
+    let refused = bench.engine.before_submit(bench.now, &submit.expect("a submit")).expect_err("session changed");
+    assert!(refused.message.contains("session"));
+}
+
+#[test]
+fn one_callers_unsubscribe_never_stops_anothers_ticks() {
+    let mut bench = Bench::ready();
+    let subscribe = || SubscribeRequest { symbol: "rb2410".into(), exchange: Exchange::SHFE };
+    bench.call_by(Caller::anonymous("a"), None, Request::Subscribe(subscribe()));
+    assert_eq!(kinds(&bench.take()), ["journal", "venue"]);
+    bench.call_by(Caller::anonymous("b"), None, Request::Subscribe(subscribe()));
+    assert_eq!(kinds(&bench.take()), ["journal", "reply now"]);
+    bench.call_by(Caller::anonymous("a"), None, Request::Unsubscribe(subscribe()));
+    assert_eq!(kinds(&bench.take()), ["journal", "reply now"]);
+    bench.call_by(Caller::anonymous("b"), None, Request::Unsubscribe(subscribe()));
+    assert_eq!(kinds(&bench.take()), ["venue", "journal", "reply now"]);
+}
+
+#[test]
+fn a_misspelt_symbol_is_answered_with_the_nearest_one() {
+    let mut bench = Bench::ready();
+    let to = bench.call(Request::Subscribe(SubscribeRequest { symbol: "RB2410".into(), exchange: Exchange::SHFE }));
+    let error = answer::<serde_json::Value>(&bench.take(), to).expect_err("unknown");
+    assert_eq!(error.code, ErrorCode::UnknownContract);
+    assert!(error.message.contains("did you mean rb2410.SHFE?"), "{}", error.message);
+}
+
+#[test]
+fn marks_to_market_are_coalesced_and_changes_are_not() {
+    let mut bench = Bench::ready();
+    let position = |volume, pnl| Position {
+        gateway_name: "sim1".into(),
+        symbol: "rb2410".into(),
+        exchange: Exchange::SHFE,
+        direction: Direction::Long,
+        volume,
+        frozen: 0.0,
+        price: 3500.0,
+        pnl,
+        yd_volume: 0.0,
+        extra: None,
+    };
+    bench.venue(VenueEvent::Position(position(1.0, 0.0)));
+    assert_eq!(kinds(&bench.take()), ["journal"]);
+    for pnl in [10.0, 20.0, 30.0] {
+        bench.venue(VenueEvent::Position(position(1.0, pnl)));
+    }
+    assert!(bench.take().is_empty());
+    bench.tick(1);
+    assert_eq!(kinds(&bench.take()).iter().filter(|k| **k == "journal").count(), 1);
+    let held = bench.engine.state().position(&instrument(), Direction::Long).expect("held");
+    assert_eq!(held.pnl, 30.0);
+    let account = |balance, commission| Account {
+        gateway_name: "sim1".into(),
+        accountid: "paper".into(),
+        balance,
+        frozen: 0.0,
+        available: balance,
+        margin: None,
+        commission: Some(commission),
+        close_profit: None,
+        position_profit: None,
+        currency: None,
+        extra: None,
+    };
+    bench.venue(VenueEvent::Account(account(1.0, 0.0)));
+    bench.venue(VenueEvent::Account(account(2.0, 0.0)));
+    bench.venue(VenueEvent::Account(account(1.5, 0.5)));
+    assert_eq!(kinds(&bench.take()), ["journal", "journal"], "the commission's change does not wait");
+    bench.tick(1);
+    assert_eq!(bench.engine.state().account("paper").expect("held").balance, 1.5, "an overtaken mark is forgotten");
+}
+
+#[test]
+fn every_request_decodes_and_says_what_is_wrong_with_it() {
+    use protocol::rpc::Method;
+    for &method in Method::ALL {
+        for bad in [&b"["[..], b"[]", b"7", b"\"x\"", b"{", b"\xff\xfe"] {
+            let error = Request::decode(method, bad).expect_err("refused");
+            assert_eq!(error.code, ErrorCode::BadRequest, "{} {bad:?}", method.as_str());
+        }
+    }
+    assert_eq!(Request::decode(Method::GetStatus, b""), Ok(Request::GetStatus));
+    assert_eq!(Request::decode(Method::GetStatus, b"null"), Ok(Request::GetStatus));
+    let error = Request::decode(Method::GetOrder, br#"{"orderid": 7}"#).expect_err("a number");
+    assert!(error.message.contains("orderid"), "{}", error.message);
+    let large = vec![b' '; 20_000];
+    assert!(Request::decode(Method::GetOrder, &large).expect_err("too large").message.contains("20000 bytes"));
+}
+
+#[test]
+fn owners_see_only_their_own_unless_they_may_see_all() {
+    let mut bench = Bench::ready();
+    let a = || Caller { owner: "a".into(), client: "x".into(), sees_all: false };
+    let b = || Caller { owner: "b".into(), client: "x".into(), sees_all: false };
+    let deadline = Some(bench.now.millis() + 1000);
+    bench.call_by(a(), deadline, Request::SendOrder(request("same-id")));
+    bench.call_by(b(), deadline, Request::SendOrder(request("same-id")));
+    bench.take();
+    let list = bench.call_by(a(), None, Request::GetAllOrders(List::default()));
+    let other = bench.call_by(
+        a(),
+        None,
+        Request::GetOrder(GetOrder { orderid: OrderId::new("same-id"), owner: Some("b".into()) }),
+    );
+    let everything = bench.call(Request::GetAllOrders(List::default()));
+    let effects = bench.take();
+    let mine: Page<Order> = answer(&effects, list).expect("a page");
+    assert_eq!(mine.items.iter().map(|o| o.owner.as_str()).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(refusal_of(&effects, other), ErrorCode::NotPermitted);
+    assert_eq!(answer::<Page<Order>>(&effects, everything).expect("a page").items.len(), 2);
+}
+
+#[test]
+fn unconfirmed_orders_are_looked_up_never_sent_again() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    bench.submit();
+    bench.take();
+    bench.tick(6);
+    let effects = bench.take();
+    assert!(effects.iter().any(|e| matches!(e, Effect::Venue(VenueCommand::Snapshot))));
+    assert!(!kinds(&effects).contains(&"submit"));
+}
+
+#[test]
+fn heads_count_each_owners_events_and_the_shared_ones() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    bench.take();
+    bench.tick(1);
+    let effects = bench.take();
+    let heads = effects.iter().find_map(|e| if let Effect::Heads(heads) = e { Some(heads) } else { None });
+    let head = &heads.expect("heads")[0];
+    assert_eq!((head.owner.as_str(), head.count), ("default", 1));
+    assert_eq!(head.journal_seq, bench.engine.journal_seq());
+}

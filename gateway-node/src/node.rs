@@ -1,0 +1,446 @@
+//! One gateway's loop: it feeds the engine and carries its effects out; nobody else touches trading state.
+//!
+//! Each gateway has a thread of its own, so that one that is stuck in its venue's library stops nobody else.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use protocol::event::Log;
+use protocol::{LogLevel, Name, Timestamp};
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, error, info, warn};
+
+use crate::engine::{
+    Approval, Call, Effect, Effects, Engine, Entry, Now, Reply, ReplyTo, Submit, VenueCommand, refusal,
+};
+use crate::gateway::{Gateway, SequencedTick, VenueSource};
+use crate::journal::{JournalReader, JournalWriter};
+use crate::publisher::Publisher;
+use crate::rpc::{Answers, Incoming, Responder};
+
+/// Ticks taken from the queue at a time; trading input is looked at in between.
+const TICK_BATCH: usize = 64;
+/// Venue events taken in a row before calls are looked at again.
+const EVENT_BATCH: usize = 64;
+/// While this many effects wait for the journal, venue events stay in their queue (and overflow there: DIRTY).
+const MAX_GATED: usize = 16_384;
+/// Most refills read from the journal at a time; one more is answered OVERLOADED.
+const MAX_REFILLS: usize = 16;
+/// How long a drain may take.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The time, read here and passed in everywhere else.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Clock { start: Instant::now() }
+    }
+}
+
+impl Clock {
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        Now { wall: wall_clock(), mono: self.start.elapsed() }
+    }
+}
+
+/// The node's clock, in UTC to the microsecond.
+#[allow(clippy::disallowed_methods)] // the one place where the clock is read
+#[must_use]
+pub fn wall_clock() -> Timestamp {
+    let now = chrono::Utc::now().fixed_offset();
+    chrono::SubsecRound::trunc_subsecs(now, 6)
+}
+
+/// What a gateway's loop is made of.
+pub struct GatewayLoop {
+    /// The gateway's name.
+    pub name: Name,
+    /// Decisions.
+    pub engine: Engine,
+    /// The venue's adapter.
+    pub gateway: Box<dyn Gateway>,
+    /// What the venue says.
+    pub venue: VenueSource,
+    /// Appends.
+    pub journal: JournalWriter,
+    /// Reads.
+    pub reader: JournalReader,
+    /// Core events.
+    pub publisher: Publisher,
+    /// Calls.
+    pub calls: mpsc::Receiver<Incoming>,
+    /// Answers.
+    pub answers: Answers,
+    /// Where tasks that only wait for NATS run.
+    pub runtime: tokio::runtime::Handle,
+    /// The clock.
+    pub clock: Clock,
+    /// Turns true when the node is to stop.
+    pub shutdown: watch::Receiver<bool>,
+}
+
+/// Why a loop ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to, and drained.
+    Drained,
+    /// It cannot go on.
+    Failed(String),
+}
+
+/// Effects that wait, each for the journal position emitted ahead of it.
+#[derive(Default)]
+struct Gate {
+    waiting: VecDeque<(u64, Effect)>,
+}
+
+/// The loop's own state beside its parts.
+struct Running {
+    parts: GatewayLoop,
+    gate: Gate,
+    pending: HashMap<ReplyTo, Responder>,
+    next_reply: u64,
+    effects: Effects,
+    refills: std::sync::Arc<tokio::sync::Semaphore>,
+    failed: Option<String>,
+}
+
+impl GatewayLoop {
+    /// Runs until it is told to stop, then drains: finish the effects in hand, close the venue, flush.
+    pub async fn run(self) -> Ended {
+        let mut running = Running {
+            parts: self,
+            gate: Gate::default(),
+            pending: HashMap::new(),
+            next_reply: 0,
+            effects: Vec::new(),
+            refills: std::sync::Arc::new(tokio::sync::Semaphore::new(MAX_REFILLS)),
+            failed: None,
+        };
+        running.serve().await;
+        running.drain().await
+    }
+}
+
+impl Running {
+    async fn serve(&mut self) {
+        let mut timer = tokio::time::interval(Duration::from_secs(1));
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks: Vec<SequencedTick> = Vec::with_capacity(TICK_BATCH);
+        while self.failed.is_none() {
+            if *self.parts.shutdown.borrow() {
+                return;
+            }
+            self.check_overflow();
+            let may_take_events = self.gate.waiting.len() < MAX_GATED;
+            let ticks_queue = self.parts.venue.ticks.clone();
+            let has_room = self.parts.publisher.has_room();
+            // Trading input first, then the timer, then market data.
+            tokio::select! {
+                biased;
+                _ = self.parts.shutdown.changed() => {}
+                changed = self.parts.journal.progress.changed() => self.on_progress(changed.is_ok()),
+                call = self.parts.calls.recv() => match call {
+                    Some(call) => self.on_call(call),
+                    None => self.failed = Some("the service ended".to_owned()),
+                },
+                event = self.parts.venue.events.recv(), if may_take_events => match event {
+                    Some(event) => self.on_venue_event(event),
+                    None => self.failed = Some("the venue's adapter ended".to_owned()),
+                },
+                _ = timer.tick() => self.on_timer(),
+                () = self.parts.publisher.room(), if !has_room => {}
+                () = ticks_queue.pop_batch(&mut ticks, TICK_BATCH), if has_room && ticks.is_empty() => ticks.reverse(),
+            }
+            self.publish_ticks(&mut ticks);
+        }
+    }
+
+    fn now(&self) -> Now {
+        self.parts.clock.now()
+    }
+
+    /// Publishes a batch, which comes in reverse. What a full connection leaves of it stays at hand until there is room.
+    fn publish_ticks(&mut self, ticks: &mut Vec<SequencedTick>) {
+        if ticks.is_empty() || !self.parts.publisher.has_room() {
+            return;
+        }
+        let now = self.now();
+        while self.parts.publisher.has_room()
+            && let Some(tick) = ticks.pop()
+        {
+            let event = self.parts.engine.on_tick(now, tick);
+            self.parts.publisher.tick(event);
+        }
+    }
+
+    fn on_call(&mut self, incoming: Incoming) {
+        self.next_reply += 1;
+        let reply = ReplyTo(self.next_reply);
+        let Incoming { caller, deadline_ms, request, responder } = incoming;
+        self.pending.insert(reply, responder);
+        let now = self.now();
+        self.parts.engine.on_call(now, Call { reply, caller, deadline_ms, request }, &mut self.effects);
+        self.perform();
+    }
+
+    fn on_venue_event(&mut self, event: crate::gateway::VenueEvent) {
+        let now = self.now();
+        self.parts.engine.on_venue_event(now, event, &mut self.effects);
+        // More of the same, while they are there: one look at the clock for all.
+        for _ in 1..EVENT_BATCH {
+            match self.parts.venue.events.try_recv() {
+                Ok(event) => self.parts.engine.on_venue_event(now, event, &mut self.effects),
+                Err(_) => break,
+            }
+        }
+        self.perform();
+    }
+
+    fn on_timer(&mut self) {
+        let now = self.now();
+        self.parts.engine.on_timer(now, &mut self.effects);
+        self.perform();
+        let status = self.parts.engine.status(now, self.parts.venue.ticks.counts());
+        self.parts.publisher.status(status);
+    }
+
+    fn check_overflow(&mut self) {
+        if self.parts.venue.overflowed.swap(false, Ordering::AcqRel) {
+            let now = self.now();
+            self.parts.engine.on_overflow(now, &mut self.effects);
+            self.perform();
+        }
+    }
+
+    fn on_progress(&mut self, writer_lives: bool) {
+        let progress = self.parts.journal.progress.borrow_and_update().clone();
+        if let Some(fenced) = progress.fenced {
+            self.failed = Some(format!("no longer leads: {fenced}"));
+            return;
+        }
+        if !writer_lives {
+            self.failed = Some("the journal's writer ended".to_owned());
+            return;
+        }
+        let now = self.now();
+        self.parts.engine.on_stored(progress.stored);
+        self.parts.engine.on_storage_full(now, progress.storage_full, &mut self.effects);
+        self.perform();
+        self.release(progress.stored);
+    }
+
+    /// Carries out what the engine wants done, in order; what is gated queues up behind the journal.
+    fn perform(&mut self) {
+        // An effect may make the engine want more (an adapter's answer): those go behind, in a further round.
+        while !self.effects.is_empty() {
+            // The engine counts positions as it emits; walking back finds each effect's own.
+            let effects = std::mem::take(&mut self.effects);
+            let journalled = effects.iter().filter(|e| matches!(e, Effect::Journal(_))).count() as u64;
+            let mut position = self.parts.engine.journal_seq() - journalled;
+            for effect in effects {
+                match effect {
+                    Effect::Journal(entry) => {
+                        position += 1;
+                        self.append(&entry);
+                    }
+                    Effect::Submit(_) | Effect::Reply(..) | Effect::Heads(_) | Effect::ReadEvents(..) => {
+                        self.gate.waiting.push_back((position, effect));
+                    }
+                    Effect::Venue(command) => self.command(command),
+                    Effect::ReplyNow(to, reply) => self.answer(to, reply),
+                    Effect::Contract(event) => self.parts.publisher.contract(&event),
+                    Effect::Log(line) => self.log(line),
+                }
+            }
+            let stored = self.parts.journal.progress.borrow().stored;
+            self.release(stored);
+        }
+    }
+
+    /// Lets through what waited for nothing later than `stored`.
+    fn release(&mut self, stored: u64) {
+        while self.gate.waiting.front().is_some_and(|(position, _)| *position <= stored) {
+            let Some((_, effect)) = self.gate.waiting.pop_front() else { break };
+            match effect {
+                Effect::Submit(submit) => self.submit(&submit),
+                Effect::Reply(to, reply) => self.answer(to, reply),
+                Effect::Heads(heads) => {
+                    let time = self.now().wall;
+                    for head in heads {
+                        self.parts.publisher.head(head, time);
+                    }
+                }
+                Effect::ReadEvents(to, params) => self.read_events(to, params, stored),
+                other => debug_assert!(false, "{other:?} is not gated"),
+            }
+        }
+        if !self.effects.is_empty() {
+            self.perform();
+        }
+    }
+
+    fn append(&mut self, entry: &Entry) {
+        if let Err(error) = self.parts.journal.append(entry) {
+            self.failed = Some(format!("{error:#}"));
+        }
+    }
+
+    /// The last step before the venue: deadline, session and cancels are looked at once more. A lease's own limit
+    /// will be looked at here too.
+    fn submit(&mut self, submit: &Submit) {
+        if self.failed.is_some() {
+            return;
+        }
+        let now = self.now();
+        let sent = self.parts.engine.before_submit(now, submit).and_then(|()| {
+            let gateway = &mut self.parts.gateway;
+            match &submit.approval {
+                Approval::Order(order) => gateway.submit(&submit.reference, order),
+                Approval::Quote(quote) => gateway.submit_quote(&submit.reference, quote),
+            }
+            .map_err(|error| refusal(&error))
+        });
+        match sent {
+            Ok(()) => self.parts.engine.on_sent(now, submit, &mut self.effects),
+            Err(error) => self.parts.engine.on_not_sent(now, submit, error, &mut self.effects),
+        }
+    }
+
+    fn command(&mut self, command: VenueCommand) {
+        let now = self.now();
+        let gateway = &mut self.parts.gateway;
+        let (what, outcome, reply) = match command {
+            VenueCommand::Connect(start) => ("connect", gateway.connect(start), None),
+            VenueCommand::Disconnect => {
+                gateway.disconnect();
+                return;
+            }
+            VenueCommand::Subscribe(instruments, reply) => ("subscribe", gateway.subscribe(&instruments), reply),
+            VenueCommand::Unsubscribe(instruments) => ("unsubscribe", gateway.unsubscribe(&instruments), None),
+            VenueCommand::Cancel(reference, reply) => ("cancel", gateway.cancel(&reference), reply),
+            VenueCommand::CancelQuote(reference, reply) => ("cancel_quote", gateway.cancel_quote(&reference), reply),
+            VenueCommand::Snapshot => ("snapshot", gateway.request_snapshot(), None),
+            VenueCommand::QueryHistory(token, request) => {
+                return self.queried(token, |gateway| gateway.query_history(token, &request));
+            }
+            VenueCommand::QueryAccount(token) => return self.queried(token, |gateway| gateway.query_account(token)),
+            VenueCommand::QueryPosition(token) => return self.queried(token, |gateway| gateway.query_position(token)),
+        };
+        if let Some(to) = reply {
+            let done = outcome.as_ref().map_err(refusal).map(|()| b"{}".to_vec());
+            self.answer(to, done);
+        }
+        if let Err(error) = outcome {
+            self.parts.engine.on_command_failed(now, what, &error, &mut self.effects);
+        }
+    }
+
+    fn queried(
+        &mut self,
+        token: crate::gateway::QueryToken,
+        ask: impl FnOnce(&mut Box<dyn Gateway>) -> Result<(), crate::gateway::GatewayError>,
+    ) {
+        if let Err(error) = ask(&mut self.parts.gateway) {
+            self.parts.engine.on_answer(token, Err(error), &mut self.effects);
+        }
+    }
+
+    fn answer(&mut self, to: ReplyTo, reply: Reply) {
+        let Some(responder) = self.pending.remove(&to) else { return };
+        // As many places as there can be calls under way; it is full only if the writer is gone.
+        if self.parts.answers.try_send((responder, reply)).is_err() {
+            debug!(gateway = %self.parts.name, "an answer finds nobody to send it");
+        }
+    }
+
+    /// Reading waits for the server, so it happens in a task of its own; `MAX_REFILLS` at a time.
+    fn read_events(&mut self, to: ReplyTo, params: protocol::rpc::GetEvents, stored: u64) {
+        let Ok(place) = self.refills.clone().try_acquire_owned() else {
+            let error = protocol::RpcError::new(
+                protocol::ErrorCode::Overloaded,
+                format!("{MAX_REFILLS} refills are under way; try again"),
+            );
+            return self.answer(to, Err(error));
+        };
+        let Some(responder) = self.pending.remove(&to) else { return };
+        let (reader, answers) = (self.parts.reader.clone(), self.parts.answers.clone());
+        self.parts.runtime.spawn(async move {
+            let page = reader.read(&params, stored).await;
+            drop(place);
+            let reply = page.and_then(|page| {
+                protocol::codec::encode(&page)
+                    .map_err(|e| protocol::RpcError::new(protocol::ErrorCode::Internal, e.to_string()))
+            });
+            if answers.send((responder, reply)).await.is_err() {
+                debug!("a refill came after the end");
+            }
+        });
+    }
+
+    fn log(&mut self, line: Log) {
+        let gateway = &self.parts.name;
+        match line.level {
+            LogLevel::Debug => debug!(%gateway, "{}", line.msg),
+            LogLevel::Info => info!(%gateway, "{}", line.msg),
+            LogLevel::Warning => warn!(%gateway, "{}", line.msg),
+            LogLevel::Error | LogLevel::Critical => error!(%gateway, "{}", line.msg),
+        }
+        self.parts.publisher.log(line);
+    }
+
+    /// Finishes the effects in hand, closes the venue, says goodbye and flushes.
+    async fn drain(mut self) -> Ended {
+        let deadline = Instant::now() + DRAIN_PATIENCE;
+        self.parts.engine.begin_close();
+        // Calls that were taken already are answered: reads as ever, new orders with a refusal.
+        self.parts.calls.close();
+        while let Ok(call) = self.parts.calls.try_recv() {
+            self.on_call(call);
+        }
+        while self.failed.is_none() && !self.gate.waiting.is_empty() {
+            let wait = deadline.saturating_duration_since(Instant::now());
+            match tokio::time::timeout(wait, self.parts.journal.progress.changed()).await {
+                Ok(changed) => self.on_progress(changed.is_ok()),
+                Err(_) => {
+                    warn!(gateway = %self.parts.name, waiting = self.gate.waiting.len(), "effects were left unfinished");
+                    break;
+                }
+            }
+        }
+        self.parts.venue.ticks.close();
+        self.parts.gateway.close();
+        // What the venue said until it closed still belongs to the journal.
+        while self.failed.is_none()
+            && let Ok(event) = self.parts.venue.events.try_recv()
+        {
+            self.on_venue_event(event);
+        }
+        let now = self.now();
+        let status = self.parts.engine.status(now, self.parts.venue.ticks.counts());
+        self.parts.publisher.status(status);
+        self.parts.publisher.room().await;
+        let name = self.parts.name.clone();
+        let progress = self
+            .parts
+            .journal
+            .finish(deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1)))
+            .await;
+        self.parts.engine.on_stored(progress.stored);
+        let lost = self.parts.engine.journal_backlog();
+        if lost > 0 {
+            warn!(gateway = %name, lost, "journal entries could not be stored before the end");
+        }
+        match self.failed {
+            Some(reason) => Ended::Failed(reason),
+            None => Ended::Drained,
+        }
+    }
+}

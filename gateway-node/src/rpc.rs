@@ -1,0 +1,338 @@
+//! Calls on NATS: one service per gateway, one endpoint per method. Requests are decoded here and handed to the
+//! gateway's loop; answers come back as bytes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use async_nats::service::{self, ServiceExt};
+use async_nats::{Client, HeaderMap, Message};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::SelectAll;
+use futures::{FutureExt, StreamExt};
+use protocol::rpc::{HEADER_CLIENT, HEADER_DEADLINE, HEADER_ERROR, HEADER_ERROR_CODE, Method};
+use protocol::{ErrorCode, Name, RpcError, codec, subject};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+
+use crate::engine::{Caller, Reply, Request};
+
+/// Most calls of one gateway under way at a time; one more is answered OVERLOADED at once. Every queue behind it
+/// holds as many, so that none of them can be full.
+pub const MAX_CALLS: usize = 1_024;
+/// Most calls of added methods under way at a time.
+const MAX_ADDED_CALLS: usize = 64;
+/// Error answers are counted by the service API only together with an answer of its own making, which has no body.
+/// Ours goes to the caller; the service's goes here, where nobody listens.
+const VOID: &str = "_GATEMESH.void";
+
+/// What an added method is told about its call.
+#[derive(Debug, Clone)]
+pub struct CallContext {
+    /// The gateway that was called.
+    pub gateway: Name,
+    /// Who calls.
+    pub caller: Caller,
+}
+
+/// A method added to every gateway of a node: parameters in, result out, both JSON.
+pub type Handler = Arc<
+    dyn Fn(CallContext, serde_json::Value) -> BoxFuture<'static, Result<serde_json::Value, RpcError>> + Send + Sync,
+>;
+
+/// A decoded call and the way to answer it.
+pub struct Incoming {
+    /// Who calls.
+    pub caller: Caller,
+    /// Not later than this, in milliseconds since 1970 on the node's clock.
+    pub deadline_ms: Option<i64>,
+    /// What is wanted.
+    pub request: Request,
+    /// The way to answer.
+    pub responder: Responder,
+}
+
+/// The way to answer one call; holds its place among [`MAX_CALLS`].
+pub struct Responder {
+    request: service::Request,
+    client: Client,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Responder {
+    async fn send(mut self, reply: Reply) {
+        let sent = match reply {
+            Ok(bytes) => self.request.respond(Ok(bytes.into())).await,
+            Err(error) => {
+                let Some(inbox) = self.request.message.reply.clone() else { return };
+                let sent = self.client.publish_with_headers(inbox, error_headers(&error), error_body(&error)).await;
+                self.request.message.reply = Some(VOID.into());
+                let counted = service::error::Error {
+                    code: usize::from(error.code.number()),
+                    status: one_line(&error.to_string()),
+                };
+                if let Err(error) = self.request.respond(Err(counted)).await {
+                    debug!(%error, "an error answer was not counted");
+                }
+                sent
+            }
+        };
+        if let Err(error) = sent {
+            debug!(%error, "an answer was not sent");
+        }
+    }
+}
+
+fn error_headers(error: &RpcError) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(HEADER_ERROR, one_line(&error.to_string()).as_str());
+    headers.insert(HEADER_ERROR_CODE, error.code.number().to_string().as_str());
+    headers
+}
+
+fn error_body(error: &RpcError) -> Bytes {
+    codec::encode(error).unwrap_or_default().into()
+}
+
+/// Header values end at a line's end.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The answers of a gateway's loop, on their way out.
+pub type Answers = mpsc::Sender<(Responder, Reply)>;
+
+/// A gateway's service while it runs.
+pub struct RpcServer {
+    service: service::Service,
+    requests: JoinHandle<()>,
+    answers: JoinHandle<()>,
+}
+
+impl RpcServer {
+    /// Begins to serve. Calls go to `calls`; its answers are taken from the returned sender.
+    ///
+    /// # Errors
+    /// If NATS does not take the subscriptions.
+    pub async fn start(
+        client: Client,
+        gateway: Name,
+        epoch: u64,
+        methods: &HashMap<String, Handler>,
+        calls: mpsc::Sender<Incoming>,
+    ) -> anyhow::Result<(RpcServer, Answers)> {
+        // A queue group of its own per epoch: in a shared one, a frozen former leader would swallow half the calls.
+        let group = format!("{gateway}-{epoch}");
+        let service = client
+            .service_builder()
+            .description("a Gatemesh trading gateway")
+            .queue_group(&group)
+            .start(gateway.as_str(), env!("CARGO_PKG_VERSION"))
+            .await
+            .map_err(|e| anyhow::anyhow!(e))
+            .context("starting the service")?;
+        let mut endpoints = SelectAll::new();
+        let names = Method::ALL.iter().map(|m| m.as_str()).chain(methods.keys().map(String::as_str));
+        for name in names {
+            let endpoint = service
+                .endpoint_builder()
+                .name(name)
+                .add(subject::rpc(&gateway, name))
+                .await
+                .map_err(|e| anyhow::anyhow!(e))
+                .with_context(|| format!("serving {name}"))?;
+            let route = match (Method::from_name(name), methods.get(name)) {
+                (_, Some(handler)) => Route::Added(handler.clone()),
+                (Some(method), None) => Route::Method(method),
+                (None, None) => continue,
+            };
+            endpoints.push(endpoint.map(move |request| (route.clone(), request)).boxed());
+        }
+        // Whatever other name is called is told so, by the same group.
+        let unknown =
+            client.queue_subscribe(format!("rpc.{}.*", subject::token(&gateway)), format!("{group}-unknown")).await?;
+        let (answers, mut outgoing) = mpsc::channel::<(Responder, Reply)>(MAX_CALLS + MAX_ADDED_CALLS);
+        let answers_task = tokio::spawn(async move {
+            while let Some((responder, reply)) = outgoing.recv().await {
+                responder.send(reply).await;
+            }
+        });
+        let desk = Desk {
+            client,
+            gateway,
+            calls,
+            answers: answers.clone(),
+            places: Arc::new(Semaphore::new(MAX_CALLS)),
+            added_places: Arc::new(Semaphore::new(MAX_ADDED_CALLS)),
+            added: methods.keys().cloned().collect(),
+        };
+        let requests = tokio::spawn(desk.run(endpoints, unknown));
+        Ok((RpcServer { service, requests, answers: answers_task }, answers))
+    }
+
+    /// Takes no more calls. The answers that are under way still go out: see [`RpcServer::finish`].
+    pub async fn stop_taking(self) -> AnswersOnly {
+        if let Err(error) = self.service.stop().await {
+            debug!(%error, "the service did not stop cleanly");
+        }
+        self.requests.abort();
+        AnswersOnly { answers: self.answers }
+    }
+}
+
+/// What is left of a service that takes no more calls.
+pub struct AnswersOnly {
+    answers: JoinHandle<()>,
+}
+
+impl AnswersOnly {
+    /// Waits until every answer is out; all senders must be dropped before.
+    pub async fn finish(self, patience: std::time::Duration) {
+        let abort = self.answers.abort_handle();
+        if tokio::time::timeout(patience, self.answers).await.is_err() {
+            abort.abort();
+        }
+    }
+}
+
+#[derive(Clone)]
+enum Route {
+    Method(Method),
+    Added(Handler),
+}
+
+/// Takes requests in.
+struct Desk {
+    client: Client,
+    gateway: Name,
+    calls: mpsc::Sender<Incoming>,
+    answers: Answers,
+    places: Arc<Semaphore>,
+    added_places: Arc<Semaphore>,
+    added: std::collections::HashSet<String>,
+}
+
+type Endpoints = SelectAll<futures::stream::BoxStream<'static, (Route, service::Request)>>;
+
+impl Desk {
+    async fn run(self, mut endpoints: Endpoints, mut unknown: async_nats::Subscriber) {
+        loop {
+            tokio::select! {
+                request = endpoints.next() => match request {
+                    Some((route, request)) => self.take(route, request).await,
+                    None => return,
+                },
+                Some(message) = unknown.next() => self.refuse_unknown(message).await,
+            }
+        }
+    }
+
+    async fn take(&self, route: Route, request: service::Request) {
+        if request.message.reply.is_none() {
+            debug!(gateway = %self.gateway, subject = %request.message.subject, "a call without a reply subject is ignored");
+            return;
+        }
+        let places = match route {
+            Route::Method(_) => &self.places,
+            Route::Added(_) => &self.added_places,
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            let error = RpcError::new(ErrorCode::Overloaded, "too many calls are under way; nothing was done");
+            self.responder(request, None).send(Err(error)).await;
+            return;
+        };
+        let caller = Caller::anonymous(
+            header(&request.message, HEADER_CLIENT).unwrap_or_default().chars().take(64).collect::<String>(),
+        );
+        match route {
+            Route::Method(method) => self.take_call(method, caller, request, place).await,
+            Route::Added(handler) => self.take_added(&handler, caller, request, place),
+        }
+    }
+
+    async fn take_call(&self, method: Method, caller: Caller, request: service::Request, place: OwnedSemaphorePermit) {
+        let decoded = deadline(&request.message)
+            .and_then(|deadline| Ok((deadline, Request::decode(method, &request.message.payload)?)));
+        let responder = self.responder(request, Some(place));
+        match decoded {
+            Err(error) => responder.send(Err(error)).await,
+            Ok((deadline_ms, request)) => {
+                let incoming = Incoming { caller, deadline_ms, request, responder };
+                // Holds as many as there are places: only a gateway that is gone can refuse.
+                if let Err(refused) = self.calls.try_send(incoming) {
+                    let error = RpcError::new(ErrorCode::ShuttingDown, format!("{} is stopping", self.gateway));
+                    refused.into_inner().responder.send(Err(error)).await;
+                }
+            }
+        }
+    }
+
+    fn take_added(&self, handler: &Handler, caller: Caller, request: service::Request, place: OwnedSemaphorePermit) {
+        let payload = request.message.payload.clone();
+        let responder = self.responder(request, Some(place));
+        let params = if payload.is_empty() {
+            Ok(serde_json::Value::Object(serde_json::Map::new()))
+        } else {
+            codec::decode(&payload).map_err(|error| RpcError::new(ErrorCode::BadRequest, error.to_string()))
+        };
+        let context = CallContext { gateway: self.gateway.clone(), caller };
+        let answers = self.answers.clone();
+        let handler = handler.clone();
+        // One task per call of an added method: nobody knows how long it takes. Bounded by its places.
+        tokio::spawn(async move {
+            let work = async move {
+                let result = handler(context, params?).await?;
+                codec::encode(&result).map_err(|error| RpcError::new(ErrorCode::Internal, error.to_string()))
+            };
+            let reply = std::panic::AssertUnwindSafe(work)
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|_| Err(RpcError::new(ErrorCode::Internal, "the method's handler panicked")));
+            if answers.send((responder, reply)).await.is_err() {
+                debug!("an added method's answer came after the end");
+            }
+        });
+    }
+
+    async fn refuse_unknown(&self, message: Message) {
+        let name = message.subject.rsplit('.').next().unwrap_or_default();
+        if Method::from_name(name).is_some() || self.added.contains(name) {
+            return;
+        }
+        let Some(inbox) = message.reply.clone() else { return };
+        let shown: String = name.chars().take(64).collect();
+        let known: Vec<&str> =
+            Method::ALL.iter().map(|m| m.as_str()).chain(self.added.iter().map(String::as_str)).collect();
+        let nearest = known
+            .iter()
+            .map(|k| (strsim::normalized_damerau_levenshtein(&shown, k), *k))
+            .filter(|(score, _)| *score > 0.5)
+            .max_by(|a, b| a.0.total_cmp(&b.0));
+        let hint = nearest.map(|(_, k)| format!("; did you mean {k}?")).unwrap_or_default();
+        let error = RpcError::new(ErrorCode::UnknownMethod, format!("{} has no method {shown}{hint}", self.gateway));
+        if let Err(error) = self.client.publish_with_headers(inbox, error_headers(&error), error_body(&error)).await {
+            warn!(%error, "an answer was not sent");
+        }
+    }
+
+    fn responder(&self, request: service::Request, place: Option<OwnedSemaphorePermit>) -> Responder {
+        Responder { request, client: self.client.clone(), _place: place }
+    }
+}
+
+fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    message.headers.as_ref()?.get(name).map(|value| value.as_str())
+}
+
+fn deadline(message: &Message) -> Result<Option<i64>, RpcError> {
+    let Some(text) = header(message, HEADER_DEADLINE) else { return Ok(None) };
+    text.trim().parse().map(Some).map_err(|_| {
+        let shown: String = text.chars().take(40).collect();
+        RpcError::new(
+            ErrorCode::BadRequest,
+            format!("header {HEADER_DEADLINE}: `{shown}` is no number of milliseconds"),
+        )
+    })
+}

@@ -1,0 +1,9 @@
+//! Whole-system scenarios: a real nats-server, real nodes, plain NATS clients and the SDK.
+
+mod support;
+
+mod bad_input;
+mod calls;
+mod isolation;
+mod plain_client;
+mod restart;

@@ -1,0 +1,108 @@
+//! Restarts: of the node, of the broker, at good and at bad moments.
+
+use protocol::{Direction, GatewayState, Offset, Order, OrderRequest, OrderStatus, Position, Trade};
+
+use crate::support::script::instrument;
+use crate::support::{TestBroker, TestNode, eventually, list, send_order, sim, until_ready};
+
+fn resting() -> OrderRequest {
+    // Far below a market around 3600, and inside its limits: it rests.
+    OrderRequest::limit(instrument(), Direction::Long, Offset::Open, 3300.0, 1.0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_restarts_goes_on_from_its_journal() {
+    let broker = TestBroker::start().await;
+    let client = broker.client().await;
+    let node = TestNode::start(&broker.url(), &sim("sim1")).await;
+    let first = until_ready(&client, "sim1").await;
+    let (bought, rests) = (OrderRequest::market(instrument(), Direction::Long, Offset::Open, 2.0), resting());
+    eventually("a tick", || async {
+        let tick = crate::support::call(&client, "sim1", "get_tick", r#"{"symbol":"rb2410","exchange":"SHFE"}"#).await;
+        tick.ok().filter(|t| !t.is_null())
+    })
+    .await;
+    send_order(&client, "sim1", &bought).await.expect("taken");
+    send_order(&client, "sim1", &rests).await.expect("taken");
+    let trades: Vec<Trade> = eventually("fills", || async {
+        let trades: Vec<Trade> = list(&client, "sim1", "get_all_trades").await;
+        let active: Vec<Order> = list(&client, "sim1", "get_all_active_orders").await;
+        let volume: f64 = trades.iter().map(|t| t.volume).sum();
+        (volume == 2.0 && active.len() == 1).then_some(trades)
+    })
+    .await;
+    node.stop().await;
+
+    let node = TestNode::start(&broker.url(), &sim("sim1")).await;
+    let second = until_ready(&client, "sim1").await;
+    assert_eq!(second.epoch, first.epoch + 1);
+    let orders: Vec<Order> = list(&client, "sim1", "get_all_orders").await;
+    let lost = orders.iter().find(|o| o.orderid == rests.orderid).expect("kept");
+    assert_eq!(lost.status, OrderStatus::Cancelled);
+    assert!(lost.reason.as_deref().is_some_and(|r| !r.is_empty()), "and says why");
+    let filled = orders.iter().find(|o| o.orderid == bought.orderid).expect("kept");
+    assert_eq!(filled.status, OrderStatus::AllTraded);
+    let kept: Vec<Trade> = list(&client, "sim1", "get_all_trades").await;
+    assert_eq!(kept, trades);
+    let positions: Vec<Position> = list(&client, "sim1", "get_all_positions").await;
+    assert_eq!(positions.iter().map(|p| p.volume).sum::<f64>(), 2.0, "paper positions outlive the node");
+
+    let again = send_order(&client, "sim1", &rests).await.expect("its state");
+    assert_eq!(again.status, OrderStatus::Cancelled, "an old id is never a new order");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_restarts_loses_no_order() {
+    let broker = TestBroker::start().await;
+    let client = broker.client().await;
+    let node = TestNode::start(&broker.url(), &sim("sim1")).await;
+    until_ready(&client, "sim1").await;
+    let before = resting();
+    send_order(&client, "sim1", &before).await.expect("taken");
+    let broker = broker.restart().await;
+    let client = broker.client().await;
+    let status = until_ready(&client, "sim1").await;
+    assert_eq!((status.epoch, status.state), (1, GatewayState::Ready), "the same leadership goes on");
+    let after = resting();
+    eventually("an order to be taken", || async { send_order(&client, "sim1", &after).await.ok() }).await;
+    let active: Vec<Order> = list(&client, "sim1", "get_all_active_orders").await;
+    let ids: Vec<_> = active.iter().map(|o| &o.orderid).collect();
+    assert!(ids.contains(&&before.orderid) && ids.contains(&&after.orderid), "{ids:?}");
+    assert_eq!(ids.len(), 2);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_journal_refuses_orders_and_lets_cancels_out() {
+    let broker = TestBroker::start().await;
+    let client = broker.client().await;
+    let gateways = sim("sim1");
+    let mut config = crate::support::config(&broker.url(), &gateways);
+    config.journal.max_bytes = 60_000;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let node = tokio::spawn(gateway_node::run(config, async {
+        let _ = stopped.await;
+    }));
+    until_ready(&client, "sim1").await;
+    let mut sent = Vec::new();
+    let refused = loop {
+        let request = resting();
+        let bytes = protocol::codec::encode(&request).expect("encodes");
+        let call = crate::support::call_with(&client, "sim1", "send_order", &bytes, crate::support::in_ms(2_000));
+        match tokio::time::timeout(std::time::Duration::from_secs(10), call).await {
+            Ok(Ok(_)) => sent.push(request),
+            Ok(Err(error)) => break error,
+            // Its intent waits for room in the journal: unknown to its client, as it should be, and not at the venue.
+            Err(_) => continue,
+        }
+        assert!(sent.len() < 1_000, "60 kB hold no thousand orders");
+    };
+    assert_eq!(refused.code, protocol::ErrorCode::StorageFull, "{refused}");
+    let first = serde_json::json!({ "orderid": sent[0].orderid }).to_string();
+    crate::support::call_with(&client, "sim1", "cancel_order", first.as_bytes(), crate::support::in_ms(10_000))
+        .await
+        .expect("cancels flow");
+    let _ = stop.send(());
+    tokio::time::timeout(crate::support::PATIENCE, node).await.expect("stops").expect("no panic").expect("no error");
+}
