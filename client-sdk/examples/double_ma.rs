@@ -130,7 +130,7 @@ impl Strategy for DoubleMa {
             return Ok(());
         }
         let instrument = tick.instrument();
-        let held = context.position(&instrument);
+        let held = context.filled(&instrument);
         let sent = match (target > 0.0, held) {
             (true, held) if held < 0.0 => context.cover(&instrument, ask.0, -held).await,
             (true, 0.0) => context.buy(&instrument, ask.0, 1.0).await,
@@ -153,7 +153,7 @@ impl Strategy for DoubleMa {
 
     async fn on_trade(&mut self, context: &mut Context, trade: &Trade) -> Outcome {
         self.fills += 1;
-        let held = context.position(&trade.instrument());
+        let held = context.filled(&trade.instrument());
         info!(direction = %trade.direction, price = trade.price, volume = trade.volume, held, "fill");
         Ok(())
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::StreamExt;
 use futures::stream::SelectAll;
+use protocol::oms::OrderKey;
 use protocol::subject::Filter;
 use protocol::{
     CancelRequest, Direction, Event, InstrumentId, Name, Offset, OmsEvent, OmsState, Order, OrderId, OrderRequest,
@@ -135,6 +136,7 @@ pub struct Context {
     gateway: GatewayHandle,
     instruments: Vec<InstrumentId>,
     state: OmsState,
+    filled: HashMap<InstrumentId, f64>,
     ticks: HashMap<InstrumentId, Tick>,
 }
 
@@ -168,6 +170,14 @@ impl Context {
     pub fn position(&self, instrument: &InstrumentId) -> f64 {
         let volume = |direction| self.state.position(instrument, direction).map_or(0.0, |position| position.volume);
         volume(Direction::Long) - volume(Direction::Short) + volume(Direction::Net)
+    }
+
+    /// Lots that the strategy's own orders have bought less those that they have sold, of the orders that the gateway
+    /// knows (its trading day's). It changes together with [`Self::active_orders`], so an order is never counted
+    /// neither as working nor as filled; the account's [`Self::position`] may follow a moment later.
+    #[must_use]
+    pub fn filled(&self, instrument: &InstrumentId) -> f64 {
+        self.filled.get(instrument).copied().unwrap_or(0.0)
     }
 
     /// One's own orders that can still be filled or cancelled.
@@ -218,7 +228,7 @@ impl Context {
         request.reference = self.name.clone();
         let order = self.gateway.send_order_resolved(&request).await?;
         // Known from now on, not only when its event comes: the next callback must not send it twice.
-        self.state.apply(&OmsEvent::Order(order.clone()));
+        self.apply(&OmsEvent::Order(order.clone()));
         Ok(order)
     }
 
@@ -228,7 +238,7 @@ impl Context {
     /// As [`GatewayHandle::cancel_order`].
     pub async fn cancel(&mut self, orderid: &OrderId) -> Result<(), Error> {
         let order = self.gateway.cancel_order(&CancelRequest::new(orderid.clone())).await?;
-        self.state.apply(&OmsEvent::Order(order));
+        self.apply(&OmsEvent::Order(order));
         Ok(())
     }
 
@@ -250,6 +260,29 @@ impl Context {
         first_error
     }
 
+    fn apply(&mut self, event: &OmsEvent) {
+        let OmsEvent::Order(order) = event else {
+            self.state.apply(event);
+            return;
+        };
+        let key = OrderKey::from(order);
+        let traded = |state: &OmsState| state.order(&key).map_or(0.0, |order| order.traded);
+        let before = traded(&self.state);
+        self.state.apply(event);
+        if order.reference == self.name {
+            let more = traded(&self.state) - before;
+            *self.filled.entry(order.instrument()).or_default() += signed(order.direction, more);
+        }
+    }
+
+    fn replace(&mut self, state: OmsState) {
+        self.filled.clear();
+        for order in state.orders().values().filter(|order| order.reference == self.name) {
+            *self.filled.entry(order.instrument()).or_default() += signed(order.direction, order.traded);
+        }
+        self.state = state;
+    }
+
     async fn limit(
         &mut self,
         instrument: &InstrumentId,
@@ -266,6 +299,13 @@ impl Context {
             self.gateway.subscribe(instrument).await?;
         }
         Ok(())
+    }
+}
+
+fn signed(direction: Direction, volume: f64) -> f64 {
+    match direction {
+        Direction::Long | Direction::Net => volume,
+        Direction::Short => -volume,
     }
 }
 
@@ -334,13 +374,15 @@ async fn prepare(client: &Client, options: &Options) -> anyhow::Result<(Context,
     let Ok(Some(Followed::Snapshot(snapshot))) = first else {
         anyhow::bail!("gateway `{name}` did not tell its state within {:?}", options.timeout);
     };
-    let context = Context {
+    let mut context = Context {
         name: options.name.clone(),
         gateway,
         instruments: options.instruments.clone(),
-        state: snapshot.state,
+        state: OmsState::default(),
+        filled: HashMap::new(),
         ticks: HashMap::new(),
     };
+    context.replace(snapshot.state);
     let mut ticks = SelectAll::new();
     for instrument in &options.instruments {
         ticks.push(client.ticks(Filter::instrument(instrument).gateway(options.gateway.clone())).await?);
@@ -385,7 +427,7 @@ async fn run_callbacks<S: Strategy>(
 async fn on_followed<S: Strategy>(strategy: &mut S, context: &mut Context, followed: Followed) -> Outcome {
     match followed {
         Followed::Event(item) => {
-            context.state.apply(&item.event.data);
+            context.apply(&item.event.data);
             match &item.event.data {
                 OmsEvent::Order(order) if order.reference == context.name => {
                     strategy.on_order(context, order).await.context("on_order")
@@ -398,7 +440,7 @@ async fn on_followed<S: Strategy>(strategy: &mut S, context: &mut Context, follo
             }
         }
         Followed::Snapshot(snapshot) => {
-            context.state = snapshot.state;
+            context.replace(snapshot.state);
             let gateway = context.gateway.name().clone();
             let missed = Missed { gateway, instrument: None, count: None, cause: MissedCause::TooOld };
             strategy.on_gap(context, &missed).await.context("on_gap")
