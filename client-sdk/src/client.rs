@@ -20,6 +20,10 @@ use crate::connection::Connection;
 use crate::error::Error;
 use crate::gateway::GatewayHandle;
 use crate::health::HealthStream;
+use crate::journal_stream::{
+    AccountStream, JournalStream, OmsStream, OrderStream, PositionStream, QuoteStream, TradeStream,
+};
+use crate::mirror::OmsMirror;
 use crate::options::ConnectOptions;
 use crate::route::{Preference, Routes};
 use crate::stream::{ContractStream, EventStream, LogStream, StatusStream, TickStream};
@@ -193,6 +197,62 @@ impl Client {
             }
             _ => stream,
         })
+    }
+
+    /// Orders as they change, from now on, of every gateway or of the filter's: none is skipped.
+    ///
+    /// # Errors
+    /// As [`Self::ticks`]. A gateway that does not run is followed from its first event on.
+    pub async fn orders(&self, filter: Filter) -> Result<OrderStream, Error> {
+        JournalStream::open(self, filter).await
+    }
+
+    /// Fills, from now on; as [`Self::orders`].
+    ///
+    /// # Errors
+    /// As [`Self::orders`].
+    pub async fn trades(&self, filter: Filter) -> Result<TradeStream, Error> {
+        JournalStream::open(self, filter).await
+    }
+
+    /// Quotes as they change, from now on; as [`Self::orders`].
+    ///
+    /// # Errors
+    /// As [`Self::orders`].
+    pub async fn quotes(&self, filter: Filter) -> Result<QuoteStream, Error> {
+        JournalStream::open(self, filter).await
+    }
+
+    /// Positions as they change, from now on; as [`Self::orders`]. They have no owner.
+    ///
+    /// # Errors
+    /// As [`Self::orders`].
+    pub async fn positions(&self, filter: Filter) -> Result<PositionStream, Error> {
+        JournalStream::open(self, filter).await
+    }
+
+    /// Accounts as they change, from now on, of one gateway or of all; as [`Self::orders`].
+    ///
+    /// # Errors
+    /// As [`Self::orders`].
+    pub async fn accounts(&self, gateway: Option<&str>) -> Result<AccountStream, Error> {
+        JournalStream::open(self, Filter { gateway: gateway.map(Name::from), ..Filter::all() }).await
+    }
+
+    /// Everything that is journalled, in one order for each gateway; as [`Self::orders`].
+    ///
+    /// # Errors
+    /// As [`Self::orders`].
+    pub async fn oms_events(&self, filter: Filter) -> Result<OmsStream, Error> {
+        JournalStream::open(self, filter).await
+    }
+
+    /// A live copy of a gateway's trading state.
+    ///
+    /// # Errors
+    /// [`Error::GatewayNotRunning`] if the gateway cannot be asked for its state now; otherwise as [`Self::ticks`].
+    pub async fn mirror(&self, gateway: impl Into<Name>) -> Result<OmsMirror, Error> {
+        OmsMirror::open(self, &gateway.into()).await
     }
 
     /// Heartbeats of one gateway, or of all.

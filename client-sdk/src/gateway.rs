@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use crate::call::Call;
+use crate::call::{Call, has_effect};
 use crate::client::Client;
 use crate::error::Error;
 
@@ -432,6 +432,22 @@ impl GatewayHandle {
         params: impl Serialize,
         timeout: Option<Duration>,
     ) -> Result<T, Error> {
+        let answer = self.call_raw(method, params, timeout).await?;
+        codec::decode(&answer).map_err(|error| Error::Reply {
+            gateway: self.gateway.clone(),
+            method: method.to_owned(),
+            reason: error.to_string(),
+            maybe_executed: has_effect(method),
+        })
+    }
+
+    /// As [`Self::call`], with the answer as it came.
+    pub(crate) async fn call_raw(
+        &self,
+        method: &str,
+        params: impl Serialize,
+        timeout: Option<Duration>,
+    ) -> Result<Bytes, Error> {
         let timeout = timeout.unwrap_or(self.timeout);
         let began = Instant::now();
         let payload = codec::encode(&params).map_err(|error| Error::InvalidRequest(format!("{method}: {error}")))?;
@@ -447,8 +463,7 @@ impl GatewayHandle {
             deadline_ms,
             traceparent: self.traceparent.as_deref(),
         };
-        let answer = call.send(self.client.calls(), self.client.name(), Bytes::from(payload)).await?;
-        codec::decode(&answer).map_err(|error| call.unreadable(error))
+        call.send(self.client.calls(), self.client.name(), Bytes::from(payload)).await
     }
 
     /// When the call ends, on the node's clock.

@@ -2,7 +2,7 @@
 //!
 //! Start at [`Client::connect`]. Market data comes from [`Client::ticks`], trading goes through the
 //! [`GatewayHandle`] of [`Client::gateway`] or [`Client::route`], a gateway's whole trading state is followed by
-//! [`Client::mirror`], and [`strategy::run`] runs a [`Strategy`].
+//! [`Client::mirror`].
 #![warn(missing_docs)]
 
 mod board;
@@ -11,19 +11,28 @@ mod client;
 mod clock;
 mod connection;
 mod error;
+mod follower;
 mod gateway;
 mod health;
+mod journal_stream;
+mod mirror;
 mod options;
 mod queue;
 mod route;
 mod sequence;
+mod snapshot;
 mod stream;
 mod task;
+mod verification;
 
 pub use client::{Client, GatewayInfo};
 pub use error::Error;
 pub use gateway::GatewayHandle;
 pub use health::{HealthEvent, HealthStream};
+pub use journal_stream::{
+    AccountStream, JournalStream, Journalled, OmsStream, OrderStream, PositionStream, QuoteStream, TradeStream,
+};
+pub use mirror::{Change, Changes, OmsMirror};
 pub use options::ConnectOptions;
 pub use protocol;
 pub use protocol::subject::Filter;

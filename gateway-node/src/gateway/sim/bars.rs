@@ -313,3 +313,250 @@ impl Built {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::{Exchange, Tick};
+
+    fn at(text: &str) -> Timestamp {
+        chrono::DateTime::parse_from_rfc3339(text).expect("a time")
+    }
+
+    /// A tick of an evening or a day in October 2018: `12T21:00:00`, the trading day, price, cumulative volume.
+    fn tick(time: &str, trading_day: u32, price: f64, volume: f64) -> Tick {
+        let time = at(&format!("2018-10-{time}+08:00"));
+        let mut tick = Tick::new("sim1", InstrumentId::new("ru1901", Exchange::SHFE), time);
+        tick.trading_day = NaiveDate::from_ymd_opt(2018, 10, trading_day);
+        tick.last_price = Some(price);
+        tick.volume = Some(volume);
+        tick.turnover = Some(volume * 10.0);
+        tick.open_interest = Some(volume + 1000.0);
+        tick
+    }
+
+    fn fed(ticks: &[Tick]) -> Bars {
+        let mut bars = Bars::default();
+        ticks.iter().for_each(|tick| bars.on_tick(tick));
+        bars
+    }
+
+    fn request(interval: Interval) -> HistoryRequest {
+        HistoryRequest {
+            symbol: "ru1901".into(),
+            exchange: Exchange::SHFE,
+            start: at("2000-01-01T00:00:00Z"),
+            end: None,
+            interval: Some(interval),
+        }
+    }
+
+    fn all(bars: &Bars, interval: Interval) -> Vec<Bar> {
+        bars.query(&request(interval), &"sim1".into()).expect("kept")
+    }
+
+    fn volumes(bars: &Bars, interval: Interval) -> Vec<(String, f64)> {
+        all(bars, interval).iter().map(|bar| (bar.datetime.format("%d %H:%M").to_string(), bar.volume)).collect()
+    }
+
+    fn expected(bars: &[(&str, f64)]) -> Vec<(String, f64)> {
+        bars.iter().map(|&(time, volume)| (time.to_owned(), volume)).collect()
+    }
+
+    #[test]
+    fn a_minute_holds_what_its_ticks_add() {
+        let bars = fed(&[
+            tick("09T09:00:00.500", 9, 100.0, 50.0),
+            tick("09T09:00:30", 9, 103.0, 60.0),
+            tick("09T09:00:59.500", 9, 99.0, 65.0),
+            tick("09T09:01:00", 9, 101.0, 70.0),
+        ]);
+        let minutes = all(&bars, Interval::Minute);
+        assert_eq!(minutes.len(), 2);
+        let first = &minutes[0];
+        assert_eq!(first.datetime, at("2018-10-09T09:00:00+08:00"));
+        assert_eq!(
+            (first.open_price, first.high_price, first.low_price, first.close_price),
+            (100.0, 103.0, 99.0, 99.0)
+        );
+        assert_eq!((first.volume, first.turnover, first.open_interest), (15.0, 150.0, 1065.0));
+        assert_eq!((first.gateway_name.as_str(), first.interval), ("sim1", Some(Interval::Minute)));
+        assert_eq!(minutes[1].volume, 5.0);
+        assert_eq!(volumes(&bars, Interval::Hour), expected(&[("09 09:00", 20.0)]));
+        assert_eq!(volumes(&bars, Interval::Daily), expected(&[("09 00:00", 20.0)]));
+    }
+
+    #[test]
+    fn a_night_belongs_to_the_next_trading_day_and_counts_from_0() {
+        let mut evening = tick("12T21:00:00", 15, 98.0, 7.0);
+        (evening.open_price, evening.high_price, evening.low_price) = (Some(97.0), Some(99.0), Some(96.0));
+        let bars = fed(&[tick("12T14:59:00", 12, 100.0, 500.0), tick("12T15:00:00", 12, 100.0, 510.0), evening]);
+        let days = all(&bars, Interval::Daily);
+        assert_eq!(volumes(&bars, Interval::Daily), expected(&[("12 00:00", 10.0), ("15 00:00", 7.0)]));
+        let monday = &days[1];
+        assert_eq!(
+            (monday.open_price, monday.high_price, monday.low_price, monday.close_price),
+            (97.0, 99.0, 96.0, 98.0)
+        );
+        assert_eq!(
+            volumes(&bars, Interval::Minute)[2],
+            ("12 21:00".to_owned(), 7.0),
+            "a minute keeps its calendar day"
+        );
+    }
+
+    #[test]
+    fn a_day_that_begins_above_the_last_ones_total_counts_from_0() {
+        let bars = fed(&[tick("11T15:00:00", 11, 100.0, 5.0), tick("12T09:00:00", 12, 100.0, 8.0)]);
+        assert_eq!(volumes(&bars, Interval::Daily), expected(&[("11 00:00", 0.0), ("12 00:00", 8.0)]));
+    }
+
+    #[test]
+    fn without_trading_days_a_falling_volume_begins_a_day() {
+        let mut ticks = [tick("11T15:00:00", 11, 100.0, 50.0), tick("12T09:00:00", 12, 100.0, 8.0)];
+        ticks.iter_mut().for_each(|tick| tick.trading_day = None);
+        assert_eq!(volumes(&fed(&ticks), Interval::Daily), expected(&[("11 00:00", 0.0), ("12 00:00", 8.0)]));
+    }
+
+    #[test]
+    fn a_log_in_snapshot_of_the_evening_before_makes_no_bar() {
+        let mut log_in = tick("11T19:29:00", 12, 100.0, 0.0);
+        log_in.open_price = Some(102.0);
+        let mut auction = tick("12T08:59:00", 12, 103.0, 419.0);
+        (auction.open_price, auction.high_price, auction.low_price) = (Some(102.0), Some(103.0), Some(102.0));
+        let bars = fed(&[tick("11T14:59:59", 11, 100.0, 50.0), log_in, auction]);
+        assert_eq!(
+            volumes(&bars, Interval::Minute),
+            expected(&[("11 14:59", 0.0), ("12 08:59", 419.0)]),
+            "yesterday's price makes no bar, and the auction counts"
+        );
+        assert_eq!(all(&bars, Interval::Daily)[1].open_price, 102.0);
+    }
+
+    #[test]
+    fn a_night_sent_again_under_the_next_day_counts_once() {
+        // The three recorded rows of CZCE SR001: Friday night, sent again on Monday with Monday's date, Monday's first.
+        let bars = fed(&[
+            tick("12T23:29:58", 12, 5390.0, 297_700.0),
+            tick("12T23:29:59", 12, 5390.0, 297_788.0),
+            tick("15T23:29:59", 15, 5390.0, 297_788.0),
+            tick("15T09:00:00", 15, 5390.0, 297_794.0),
+        ]);
+        assert_eq!(volumes(&bars, Interval::Minute), expected(&[("12 23:29", 88.0), ("15 09:00", 6.0)]));
+        assert_eq!(volumes(&bars, Interval::Daily), expected(&[("12 00:00", 88.0), ("15 00:00", 6.0)]));
+    }
+
+    #[test]
+    fn a_turnover_that_is_rounded_down_is_never_negative() {
+        let mut ticks = [
+            tick("12T09:00:00", 12, 100.0, 10.0),
+            tick("12T09:00:01", 12, 100.0, 11.0),
+            tick("12T09:01:00", 12, 100.0, 11.0),
+            tick("12T09:01:01", 12, 100.0, 12.0),
+        ];
+        for (tick, turnover) in ticks.iter_mut().zip([1000.0, 1101.0, 1099.0, 1205.0]) {
+            tick.turnover = Some(turnover);
+        }
+        let turnovers: Vec<_> = all(&fed(&ticks), Interval::Minute).iter().map(|bar| bar.turnover).collect();
+        assert_eq!(turnovers, [101.0, 104.0]);
+    }
+
+    #[test]
+    fn extremes_between_ticks_show_in_the_bar() {
+        let mut ticks = [tick("12T09:00:00", 12, 100.0, 10.0), tick("12T09:01:00", 12, 101.0, 20.0)];
+        (ticks[0].high_price, ticks[0].low_price) = (Some(110.0), Some(95.0));
+        (ticks[1].high_price, ticks[1].low_price) = (Some(112.0), Some(95.0));
+        let bars = all(&fed(&ticks), Interval::Minute);
+        assert_eq!((bars[0].high_price, bars[0].low_price), (100.0, 100.0), "those were before anyone looked");
+        assert_eq!((bars[1].high_price, bars[1].low_price), (112.0, 101.0));
+    }
+
+    #[test]
+    fn a_replay_that_loops_starts_its_bars_again() {
+        let round = [
+            tick("12T09:00:00", 12, 100.0, 10.0),
+            tick("12T09:00:30", 12, 101.0, 15.0),
+            tick("12T10:00:00", 12, 102.0, 25.0),
+        ];
+        let once = fed(&round);
+        let mut again = fed(&round);
+        round[..2].iter().for_each(|tick| again.on_tick(tick));
+        assert_eq!(volumes(&again, Interval::Minute), expected(&[("12 09:00", 5.0)]), "nothing lies in the future");
+        assert_eq!(volumes(&again, Interval::Daily), expected(&[("12 00:00", 5.0)]), "the day is not counted twice");
+        again.on_tick(&round[2]);
+        for interval in [Interval::Minute, Interval::Hour, Interval::Daily] {
+            assert_eq!(all(&again, interval), all(&once, interval));
+        }
+    }
+
+    #[test]
+    fn a_wrong_time_does_not_cost_the_day() {
+        let bars = fed(&[
+            tick("12T10:00:00", 12, 100.0, 10.0),
+            tick("12T10:00:01", 12, 100.0, 20.0),
+            tick("12T22:00:00", 12, 100.0, 30.0),
+            tick("12T10:00:02", 12, 100.0, 40.0),
+        ]);
+        assert_eq!(
+            volumes(&bars, Interval::Minute),
+            expected(&[("12 10:00", 20.0)]),
+            "the bar in the future is dropped"
+        );
+        assert_eq!(volumes(&bars, Interval::Daily), expected(&[("12 00:00", 30.0)]));
+    }
+
+    #[test]
+    fn an_overtaken_tick_is_not_a_new_day() {
+        let bars = fed(&[
+            tick("12T10:00:00", 12, 100.0, 10.0),
+            tick("12T10:00:01", 12, 100.0, 20.0),
+            tick("12T10:00:00.500", 12, 100.0, 15.0),
+            tick("12T10:00:02", 12, 100.0, 30.0),
+        ]);
+        assert_eq!(volumes(&bars, Interval::Minute), expected(&[("12 10:00", 20.0)]));
+    }
+
+    #[test]
+    fn ticks_without_a_usable_price_make_no_bar() {
+        let mut ticks = [tick("12T10:00:00", 12, f64::NAN, 10.0), tick("12T10:00:01", 12, f64::INFINITY, 20.0)];
+        assert!(all(&fed(&ticks), Interval::Minute).is_empty());
+        ticks[0].last_price = None;
+        assert!(all(&fed(&ticks), Interval::Minute).is_empty());
+    }
+
+    #[test]
+    fn a_range_includes_both_ends_and_the_bar_being_built() {
+        let ticks: Vec<_> = (0..5).map(|m| tick(&format!("12T10:0{m}:10"), 12, 100.0, 10.0 + f64::from(m))).collect();
+        let bars = fed(&ticks);
+        let ask = |start: &str, end: Option<&str>| {
+            let (start, end) = (at(start), end.map(at));
+            let request = HistoryRequest { start, end, interval: None, ..request(Interval::Minute) };
+            bars.query(&request, &"sim1".into()).map(|bars| bars.len())
+        };
+        assert_eq!(ask("2018-10-12T10:01:00+08:00", Some("2018-10-12T10:03:00+08:00")), Ok(3));
+        assert_eq!(ask("2018-10-12T02:01:00Z", Some("2018-10-12T02:03:00Z")), Ok(3), "whatever the offset");
+        assert_eq!(ask("2018-10-12T10:01:00+08:00", None), Ok(4));
+        assert_eq!(ask("2019-01-01T00:00:00Z", None), Ok(0));
+        assert!(ask("2018-10-12T10:03:00+08:00", Some("2018-10-12T10:01:00+08:00")).is_err());
+        let unknown = HistoryRequest { symbol: "nobody".into(), ..request(Interval::Minute) };
+        assert_eq!(bars.query(&unknown, &"sim1".into()), Ok(Vec::new()));
+        for interval in [Interval::Weekly, Interval::Tick] {
+            let error = bars.query(&request(interval), &"sim1".into()).expect_err("not kept");
+            assert!(error.contains(interval.as_str()) && error.contains("DAILY"), "{error}");
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut bars = Bars::default();
+        let mut tick = tick("01T00:00:00", 1, 100.0, 1.0);
+        for minute in 0..=KEPT {
+            tick.volume = Some(minute as f64 + 1.0);
+            bars.on_tick(&tick);
+            tick.datetime += TimeDelta::minutes(1);
+        }
+        let minutes = all(&bars, Interval::Minute);
+        assert_eq!(minutes.len(), KEPT);
+        assert_eq!(minutes[0].datetime, at("2018-10-01T00:01:00+08:00"), "the oldest is dropped");
+    }
+}

@@ -129,11 +129,9 @@ impl<'de> Deserialize<'de> for Speed {
                     Err(E::custom(format_args!("speed {times}: write a number above 0 (1, 10, 0.5) or \"max\"")))
                 }
             }
-            #[allow(clippy::cast_precision_loss, reason = "a speed above 2^53 is as good as its nearest float")]
             fn visit_i64<E: de::Error>(self, times: i64) -> Result<Speed, E> {
                 self.visit_f64(times as f64)
             }
-            #[allow(clippy::cast_precision_loss, reason = "a speed above 2^53 is as good as its nearest float")]
             fn visit_u64<E: de::Error>(self, times: u64) -> Result<Speed, E> {
                 self.visit_f64(times as f64)
             }

@@ -10,7 +10,8 @@ use chrono::NaiveDate;
 use csv::StringRecord;
 use protocol::{Contract, Exchange, InstrumentId, Name, Product, Symbol};
 
-use super::recorded::{open_plain_or_gzip, parse_day};
+use super::recorded::columns::{Column, parse_day};
+use super::recorded::open_plain_or_gzip;
 
 /// The contracts of one gateway, by instrument.
 #[derive(Debug, Clone)]
@@ -88,7 +89,7 @@ impl Contracts {
     /// Neither the instrument nor its product is known: what to add where, and the nearest known instrument.
     pub fn require(&mut self, instrument: &InstrumentId) -> anyhow::Result<&Contract> {
         if !self.by_instrument.contains_key(instrument) {
-            let contract = self.from_product(instrument).ok_or_else(|| self.unknown(instrument))?;
+            let contract = self.by_product_of(instrument).ok_or_else(|| self.unknown(instrument))?;
             self.insert(contract);
         }
         Ok(&self.by_instrument[instrument])
@@ -107,7 +108,7 @@ impl Contracts {
             .cloned()
     }
 
-    fn from_product(&self, instrument: &InstrumentId) -> Option<Contract> {
+    fn by_product_of(&self, instrument: &InstrumentId) -> Option<Contract> {
         let product = product_of(&instrument.symbol)?;
         let spec = self.by_product.get(&(instrument.exchange, product.into()))?;
         let mut contract =
@@ -187,13 +188,6 @@ fn product_of(symbol: &str) -> Option<&str> {
     let letters = symbol.bytes().take_while(u8::is_ascii_alphabetic).count();
     let digits = &symbol.as_bytes()[letters..];
     (letters > 0 && matches!(digits.len(), 3 | 4) && digits.iter().all(u8::is_ascii_digit)).then(|| &symbol[..letters])
-}
-
-/// A column of a table: where, and under which name.
-#[derive(Clone, Copy)]
-struct Column {
-    index: usize,
-    name: &'static str,
 }
 
 struct InstrumentColumns {
@@ -418,7 +412,7 @@ mod tests {
         let mut contracts = Contracts::load(&[listed.path().into()], &[], &"sim1".into()).expect("valid");
         let error = contracts.require(&id("RB2410.SHFE")).expect_err("another case").to_string();
         assert!(error.contains("RB2410.SHFE") && error.contains("nearest known is rb2410.SHFE"), "{error}");
-        assert!(error.contains(&listed.path().display().to_string()) && error.contains("product `RB`"), "{error}");
+        assert!(error.contains(&listed.path().display().to_string()) && error.contains("row for `RB`"), "{error}");
     }
 
     #[test]
@@ -469,8 +463,8 @@ mod tests {
         let dir = dir.join("instruments");
         let (tqsdk, ctp) = (dir.join("instruments_tqsdk_20200616.csv.gz"), dir.join("instruments_ctp_2025.csv.gz"));
         let name = Name::from("sim1");
-        assert_eq!(Contracts::load(&[tqsdk.clone()], &[], &name).expect("valid").len(), 2940);
-        assert_eq!(Contracts::load(&[ctp.clone()], &[], &name).expect("valid").len(), 789);
+        assert_eq!(Contracts::load(std::slice::from_ref(&tqsdk), &[], &name).expect("valid").len(), 2940);
+        assert_eq!(Contracts::load(std::slice::from_ref(&ctp), &[], &name).expect("valid").len(), 789);
         let mut all =
             Contracts::load(&[tqsdk, ctp], &[dir.join("products_wondertrader.csv.gz")], &name).expect("valid");
         let ru = all.require(&id("ru1901.SHFE")).expect("listed");

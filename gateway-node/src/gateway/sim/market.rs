@@ -330,11 +330,14 @@ impl Market {
         self.sellers.shown.clear();
     }
 
-    /// Whether the day's price limits allow this price.
+    /// Whether an order may name this price: the day's price limits allow it.
     ///
     /// # Errors
     /// Says which limit it breaks.
-    pub fn check_limits(&self, name: &str, price: f64) -> Result<(), String> {
+    pub fn check_price(&self, name: &str, price: f64) -> Result<(), String> {
+        if !is_price(price, self.any_sign) {
+            return Err(format!("{name} {price} is no price"));
+        }
         match (self.limit_down, self.limit_up) {
             (_, Some(up)) if price > up + self.tolerance => {
                 Err(format!("{name} {price} is above the day's upper limit {up}"))
@@ -551,8 +554,8 @@ mod tests {
         first.limit_up = Some(110.0);
         market.absorb(&first);
         assert_eq!(market.take(buy(1), None, 2.0, &mut Vec::new()), 1.0);
-        assert!(market.check_limits("price", 110.0).is_ok());
-        assert!(market.check_limits("price", 111.0).expect_err("above").contains("upper limit 110"));
+        assert!(market.check_price("price", 110.0).is_ok());
+        assert!(market.check_price("price", 111.0).expect_err("above").contains("upper limit 110"));
     }
 
     #[test]

@@ -7,12 +7,14 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use protocol::{
-    Account, Contract, Direction, InstrumentId, LogLevel, Name, Offset, OrderRequest, OrderStatus, OrderType, Position,
+    Account, Contract, Direction, InstrumentId, LogLevel, Name, OrderRequest, OrderStatus, OrderType, Position,
     QuoteRequest, Tick,
 };
 
+use super::admission::{check_order, check_quote, estimate, quote_sides, worst_for_margin};
 use super::books::{Books, Terms};
-use super::market::{Fill, Leg, Market, Stop, lots, sign};
+use super::entry::Entry;
+use super::market::{Fill, Leg, Market, Stop};
 use crate::gateway::{VenueEvent, VenueOrder, VenueQuote, VenueReference, VenueSnapshot, VenueTrade};
 
 /// Finished orders and quotes, and trades, that a snapshot still shows; older ones are forgotten. Ends of days bound
@@ -37,11 +39,6 @@ struct Desk {
     trades: VecDeque<VenueTrade>,
     arrivals: u64,
     trade_count: u64,
-}
-
-enum Entry {
-    Order(VenueOrder),
-    Quote(VenueQuote),
 }
 
 impl Exchange {
@@ -92,7 +89,8 @@ impl Exchange {
     }
 
     /// Takes in a tick: fills what rests, sets off stops, and ends the instrument's trading day when it names a new
-    /// one. Returns whether it moved the profit of something held. Ticks of unknown instruments change nothing.
+    /// one (ticks that name none never do). Returns whether it moved the profit of something held. Ticks of unknown
+    /// instruments change nothing.
     pub fn on_tick(&mut self, tick: &Tick, out: &mut Vec<VenueEvent>) -> bool {
         let instrument = tick.instrument();
         let Some(market) = self.markets.get_mut(&instrument) else { return false };
@@ -503,80 +501,6 @@ impl Desk {
     }
 }
 
-impl Entry {
-    fn kind(&self) -> &'static str {
-        match self {
-            Entry::Order(_) => "order",
-            Entry::Quote(_) => "quote",
-        }
-    }
-
-    fn reference(&self) -> &VenueReference {
-        match self {
-            Entry::Order(order) => &order.reference,
-            Entry::Quote(quote) => &quote.reference,
-        }
-    }
-
-    fn instrument(&self) -> &InstrumentId {
-        match self {
-            Entry::Order(order) => &order.instrument,
-            Entry::Quote(quote) => &quote.instrument,
-        }
-    }
-
-    fn is_active(&self) -> bool {
-        match self {
-            Entry::Order(order) => order.status.is_active(),
-            Entry::Quote(quote) => quote.status.is_active(),
-        }
-    }
-
-    fn directions(&self) -> &'static [Direction] {
-        match self {
-            Entry::Order(order) if order.direction == Direction::Short => &[Direction::Short],
-            Entry::Order(_) => &[Direction::Long],
-            Entry::Quote(_) => &[Direction::Long, Direction::Short],
-        }
-    }
-
-    fn event(&self) -> VenueEvent {
-        match self {
-            Entry::Order(order) => VenueEvent::Order(order.clone()),
-            Entry::Quote(quote) => VenueEvent::Quote(quote.clone()),
-        }
-    }
-
-    fn cancel(&mut self, reason: &str) {
-        let (status, why) = match self {
-            Entry::Order(order) => (&mut order.status, &mut order.reason),
-            Entry::Quote(quote) => (&mut quote.status, &mut quote.reason),
-        };
-        (*status, *why) = (OrderStatus::Cancelled, Some(reason.to_owned()));
-    }
-
-    /// Counts a fill and says what it opened or closed.
-    fn add_traded(&mut self, direction: Direction, volume: f64) -> Offset {
-        let (complete, status, offset) = match self {
-            Entry::Order(order) => {
-                order.traded = lots(order.traded + volume);
-                (order.traded >= order.volume, &mut order.status, order.offset)
-            }
-            Entry::Quote(quote) => {
-                let (traded, offset) = match direction {
-                    Direction::Short => (&mut quote.ask_traded, quote.ask_offset),
-                    Direction::Long | Direction::Net => (&mut quote.bid_traded, quote.bid_offset),
-                };
-                *traded = lots(*traded + volume);
-                let complete = quote.bid_traded >= quote.bid_volume && quote.ask_traded >= quote.ask_volume;
-                (complete, &mut quote.status, offset)
-            }
-        };
-        *status = if complete { OrderStatus::AllTraded } else { OrderStatus::PartTraded };
-        offset
-    }
-}
-
 /// Whether an instrument's step from one trading day to another begins a day of the whole venue. Replayed instruments
 /// may live years apart: the venue's day is the latest of theirs, until a replay begins again.
 fn begins_day(venue: Option<chrono::NaiveDate>, before: Option<chrono::NaiveDate>, day: chrono::NaiveDate) -> bool {
@@ -585,83 +509,9 @@ fn begins_day(venue: Option<chrono::NaiveDate>, before: Option<chrono::NaiveDate
     is_later || begins_again
 }
 
-fn check_order(market: &Market, request: &OrderRequest) -> Result<(), String> {
-    check_volume(request.volume)?;
-    check_offset(request.offset)?;
-    if request.direction == Direction::Net {
-        return Err("direction NET is a position's; an order is LONG or SHORT".to_owned());
-    }
-    match (request.r#type, request.price) {
-        (OrderType::Market, _) => Ok(()),
-        (OrderType::Limit | OrderType::Fak | OrderType::Fok | OrderType::Stop, Some(price)) => {
-            check_price(market, "price", price)
-        }
-        (OrderType::Limit | OrderType::Fak | OrderType::Fok | OrderType::Stop, None) => {
-            Err(format!("a {} order needs a price", request.r#type))
-        }
-        (OrderType::Rfq | OrderType::Etf, _) => Err(format!("the venue takes no {} orders", request.r#type)),
-    }
-}
-
-fn check_quote(market: &Market, request: &QuoteRequest) -> Result<(), String> {
-    check_volume(request.bid_volume)?;
-    check_volume(request.ask_volume)?;
-    check_offset(request.bid_offset)?;
-    check_offset(request.ask_offset)?;
-    check_price(market, "bid_price", request.bid_price)?;
-    check_price(market, "ask_price", request.ask_price)?;
-    if request.bid_price >= request.ask_price {
-        return Err(format!("bid_price {} must be below ask_price {}", request.bid_price, request.ask_price));
-    }
-    Ok(())
-}
-
-fn check_volume(volume: f64) -> Result<(), String> {
-    if volume.is_finite() && volume > 0.0 { Ok(()) } else { Err(format!("{volume} is no volume")) }
-}
-
-fn check_offset(offset: Offset) -> Result<(), String> {
-    if offset == Offset::None {
-        return Err("offset NONE: the simulated venue keeps long and short apart; use OPEN or one of CLOSE".to_owned());
-    }
-    Ok(())
-}
-
-fn check_price(market: &Market, name: &str, price: f64) -> Result<(), String> {
-    if !price.is_finite() {
-        return Err(format!("{name} {price} is no price"));
-    }
-    market.check_limits(name, price)
-}
-
-fn quote_sides(request: &QuoteRequest) -> [(Direction, f64, f64); 2] {
-    [
-        (Direction::Long, request.bid_price, request.bid_volume),
-        (Direction::Short, request.ask_price, request.ask_volume),
-    ]
-}
-
-/// The price whose margin covers whatever the order may open at.
-fn estimate(market: &Market, request: &OrderRequest) -> f64 {
-    let price = match request.r#type {
-        OrderType::Market => market.reach(request.direction, None, request.volume).1,
-        _ => request.price,
-    };
-    worst_for_margin(market, request.direction, price)
-}
-
-/// Who sells may get more than was asked for, and then needs more margin: the best bid counts if it is higher.
-/// Without any price, the last one must do; without even that, nothing can be filled.
-fn worst_for_margin(market: &Market, direction: Direction, price: Option<f64>) -> f64 {
-    let best = market.best_opposite(direction).filter(|_| sign(direction) < 0.0);
-    let worst = match (price, best) {
-        (Some(price), Some(best)) => Some(price.max(best)),
-        (price, best) => price.or(best),
-    };
-    worst.or(market.last()).unwrap_or(0.0)
-}
-
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod recordings;
 #[cfg(test)]
 mod tests;

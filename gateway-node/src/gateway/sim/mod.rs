@@ -4,15 +4,18 @@
 //! that the venue runs on ([`venue`]). There is a bounded queue of commands between them; when it is full, commands
 //! are refused as `Busy`.
 
+mod admission;
 pub mod bars;
 pub mod books;
 pub mod config;
+mod entry;
 pub mod feed;
 pub mod instruments;
 pub mod market;
 pub mod matching;
 mod playback;
 pub mod recorded;
+mod sheet;
 pub mod synthetic;
 mod venue;
 

@@ -3,34 +3,21 @@
 //! The same seed and settings give the same ticks on every machine: ChaCha, and no arithmetic beyond what IEEE 754
 //! fixes (no logarithms, no sines). Prices are whole numbers of ticks until the moment they are written.
 
+mod market;
+
 use std::collections::HashSet;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use chrono::{DateTime, Datelike as _, Days, FixedOffset, NaiveDate, TimeDelta, TimeZone as _, Weekday};
-use protocol::{Contract, Exchange, InstrumentId, Level, Name, Product, Tick, Timestamp};
-use rand::{Rng as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
+use chrono::{Datelike as _, Days, FixedOffset, NaiveDate, TimeDelta, TimeZone as _, Weekday};
+use protocol::{Exchange, InstrumentId, Name, Timestamp};
 use serde::{Deserialize, Deserializer, de};
 
+use self::market::Market;
 use super::feed::{Feed, FeedError, FeedTick, Speed};
 use super::instruments::Contracts;
 
-/// Seconds of trading in a year, to turn a yearly volatility into one of a step: 243 days of four hours.
-const SECONDS_OF_A_TRADING_YEAR: f64 = 243.0 * 4.0 * 3600.0;
-/// Mean length of a stretch with one trend, in seconds.
-const TREND_SECONDS: f64 = 120.0;
-/// A trend of mean length moves the price by so many standard deviations of that time's noise.
-const TREND_STRENGTH: f64 = 3.0;
-/// How fast the price returns to the day's anchor, in seconds.
-const REVERSION_SECONDS: f64 = 1700.0;
-/// Depth of the book.
-const LEVELS: i64 = 5;
-/// The daily limits, as a divisor of the settlement price of the day before: 10 %.
-const LIMIT_DIVISOR: i64 = 10;
-/// Fewest ticks in a price: below, the limits would leave no room for a book.
-const FEWEST_TICKS: i64 = 100;
 const SHANGHAI_SECONDS: i32 = 8 * 3600;
 const SESSION_BEGINS_HOUR: u32 = 9;
 
@@ -46,7 +33,8 @@ pub struct SyntheticConfig {
     pub volatility: f64,
     /// How fast it is played.
     pub speed: Speed,
-    /// First trading day, as "2024-01-02" in quotes; it begins at 09:00 Shanghai time.
+    /// First trading day, as 2024-01-02; it begins at 09:00 Shanghai time.
+    #[serde(deserialize_with = "day")]
     pub first_day: NaiveDate,
     /// Length of a trading day, in hours. The next one follows without a pause, dated 09:00 of the next weekday.
     pub trading_day_hours: f64,
@@ -109,6 +97,22 @@ fn instrument<'de, D: Deserializer<'de>>(deserializer: D) -> Result<InstrumentId
     InstrumentId::from_str(&String::deserialize(deserializer)?).map_err(de::Error::custom)
 }
 
+/// A date with quotes or, as TOML has it, without.
+fn day<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NaiveDate, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Day {
+        Toml(toml::value::Datetime),
+        Text(String),
+    }
+    let wrong = |found: &str| de::Error::custom(format_args!("`{found}` is no day; write it as 2024-01-02"));
+    let text = match Day::deserialize(deserializer).map_err(|_| wrong("this"))? {
+        Day::Toml(datetime) => datetime.to_string(),
+        Day::Text(text) => text,
+    };
+    text.parse().map_err(|_| wrong(&text))
+}
+
 impl SyntheticInstrument {
     /// An instrument with the default settings.
     #[must_use]
@@ -117,7 +121,7 @@ impl SyntheticInstrument {
     }
 }
 
-/// Plays the synthetic market; it never ends.
+/// Plays the synthetic market; it does not end in a person's lifetime.
 pub struct SyntheticFeed {
     gateway: Name,
     interval: Duration,
@@ -155,9 +159,7 @@ impl SyntheticFeed {
             if !known.insert(&instrument.symbol) {
                 bail!("instruments: {} is listed twice; remove one", instrument.symbol);
             }
-            let mut random = ChaCha8Rng::seed_from_u64(seed);
-            random.set_stream(stream);
-            let market = Market::open(instrument, config, gateway, contracts, Random(random))
+            let market = Market::open(instrument, config, gateway, contracts, seed, stream)
                 .with_context(|| format!("instruments: {}", instrument.symbol))?;
             markets.push(market);
         }
@@ -215,7 +217,10 @@ enum Advance {
 
 impl Calendar {
     fn open(config: &SyntheticConfig) -> anyhow::Result<Calendar> {
-        let begins = session_start(config.first_day).context("first_day: choose a day of this century")?;
+        if !(1990..=2200).contains(&config.first_day.year()) {
+            bail!("first_day: {} must be a day of the years 1990 to 2200", config.first_day);
+        }
+        let begins = session_start(config.first_day).context("first_day: no such day")?;
         // Both are bounded above, so neither overflows.
         let interval = TimeDelta::milliseconds(i64::try_from(config.interval_ms)?);
         let length = TimeDelta::from_std(Duration::try_from_secs_f64(config.trading_day_hours * 3600.0)?)?;
@@ -226,7 +231,7 @@ impl Calendar {
         self.begins.date_naive()
     }
 
-    /// One interval on; `None` at the end of the calendar.
+    /// One interval on; `None` at the end of the year 9999, the last that RFC 3339 can write.
     fn advance(&mut self) -> Option<Advance> {
         self.now = self.now.checked_add_signed(self.interval)?;
         if self.now.signed_duration_since(self.begins) < self.length {
@@ -236,310 +241,227 @@ impl Calendar {
         while matches!(day.weekday(), Weekday::Sat | Weekday::Sun) {
             day = day.checked_add_days(Days::new(1))?;
         }
-        self.begins = session_start(day)?;
+        self.begins = session_start(day).filter(|begins| begins.year() <= 9999)?;
         self.now = self.begins;
         Some(Advance::NewDay)
     }
 }
 
-fn session_start(day: NaiveDate) -> Option<DateTime<FixedOffset>> {
+fn session_start(day: NaiveDate) -> Option<Timestamp> {
     FixedOffset::east_opt(SHANGHAI_SECONDS)?.from_local_datetime(&day.and_hms_opt(SESSION_BEGINS_HOUR, 0, 0)?).single()
 }
 
-/// Whole price ticks to a price: the float nearest to the decimal number, so that 26,152 ticks of 0.2 are 5230.4 and
-/// not 5230.400000000001.
-#[derive(Debug, Clone, Copy)]
-struct PriceStep {
-    /// The price tick as a whole number of `1 / scale`.
-    units: i64,
-    scale: f64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::{Contract, Product};
 
-impl PriceStep {
-    fn new(pricetick: f64) -> Option<PriceStep> {
-        let text = format!("{pricetick}");
-        let decimals = text.split_once('.').map_or(0, |(_, decimals)| decimals.len());
-        if !(1e-6..=1e6).contains(&pricetick) || decimals > 6 {
-            return None;
-        }
-        let digits: String = text.chars().filter(char::is_ascii_digit).collect();
-        let scale = (0..decimals).fold(1.0, |scale, _| scale * 10.0);
-        Some(PriceStep { units: digits.parse().ok()?, scale })
+    fn open(config: &SyntheticConfig, seed: u64) -> anyhow::Result<(SyntheticFeed, Contracts)> {
+        let name = Name::from("sim1");
+        let mut contracts = Contracts::load(&[], &[], &name)?;
+        Ok((SyntheticFeed::open(config, &name, &mut contracts, seed)?, contracts))
     }
 
-    #[allow(clippy::cast_precision_loss, reason = "prices stay far below 2^53 units; opening checks it")]
-    fn price(self, ticks: i64) -> f64 {
-        (ticks * self.units) as f64 / self.scale
-    }
-}
-
-/// Random numbers that are the same everywhere.
-struct Random(ChaCha8Rng);
-
-impl Random {
-    /// From 0 to below 1, evenly.
-    #[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
-    fn share(&mut self) -> f64 {
-        (self.0.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
+    fn ticks(config: &SyntheticConfig, seed: u64, count: usize) -> Vec<FeedTick> {
+        let (mut feed, _) = open(config, seed).expect("valid");
+        (0..count).map(|_| feed.next().expect("endless").expect("no errors")).collect()
     }
 
-    fn chance(&mut self, probability: f64) -> bool {
-        self.share() < probability
+    fn refused(change: impl FnOnce(&mut SyntheticConfig)) -> String {
+        let mut config = SyntheticConfig::default();
+        change(&mut config);
+        let Err(error) = open(&config, 1) else { panic!("refused") };
+        format!("{error:#}")
     }
 
-    /// Mean 0, standard deviation 1, nearly normal: four even ones. Needs no logarithm.
-    fn noise(&mut self) -> f64 {
-        let sum = self.share() + self.share() + self.share() + self.share();
-        (sum - 2.0) * 3.0_f64.sqrt()
+    /// A market so wild that it meets its limits, in short days.
+    fn wild() -> SyntheticConfig {
+        SyntheticConfig { volatility: 5.0, trading_day_hours: 0.25, interval_ms: 2000, ..SyntheticConfig::default() }
     }
 
-    /// A volume around `mean`, from a fifth of it to nearly twice, at least 1.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
-    fn volume(&mut self, mean: f64) -> u64 {
-        ((mean * (0.2 + 1.6 * self.share())).round() as u64).max(1)
+    fn on_tick(price: f64, pricetick: f64) -> bool {
+        // The decimal text of a price on the tick is short; binary noise would show in it.
+        let steps = price / pricetick;
+        (steps - steps.round()).abs() < 1e-6 && format!("{price}").len() <= 8
     }
-}
 
-/// One instrument's market. Prices are in ticks.
-struct Market {
-    instrument: InstrumentId,
-    name: Name,
-    step: PriceStep,
-    size: f64,
-    random: Random,
-    /// Standard deviation of one step, and how far one step of a trend goes, as shares of the price.
-    noise: f64,
-    drift: f64,
-    /// Chances that a step ends a trend, and how much of the way to the anchor a step goes back.
-    trend_ends: f64,
-    reversion: f64,
-    depth: f64,
-    /// The value that the book is built around.
-    fair: f64,
-    /// -1 falling, 0 none, 1 rising.
-    trend: i8,
-    bid: i64,
-    ask: i64,
-    last: i64,
-    last_volume: u64,
-    bids: Vec<(i64, u64)>,
-    asks: Vec<(i64, u64)>,
-    day: Day,
-    open_interest: u64,
-}
+    #[test]
+    fn the_same_seed_gives_the_same_ticks() {
+        let config = SyntheticConfig::default();
+        assert_eq!(ticks(&config, 7, 5000), ticks(&config, 7, 5000));
+        assert_ne!(ticks(&config, 7, 5000), ticks(&config, 8, 5000));
+    }
 
-/// What is counted within a trading day. Prices are in ticks.
-#[derive(Debug, Clone, Copy)]
-struct Day {
-    pre_close: i64,
-    pre_settlement: i64,
-    limit_up: i64,
-    limit_down: i64,
-    open: Option<i64>,
-    high: i64,
-    low: i64,
-    volume: u64,
-    /// Price ticks times lots.
-    turnover: i128,
-}
+    #[test]
+    fn an_instrument_more_does_not_change_the_others() {
+        let all = SyntheticConfig::default();
+        let mut one = all.clone();
+        one.instruments.truncate(1);
+        let of_rb = |ticks: Vec<FeedTick>| ticks.into_iter().filter(|t| t.tick.symbol == "rb2410").collect::<Vec<_>>();
+        assert_eq!(of_rb(ticks(&all, 3, 5000)), of_rb(ticks(&one, 3, 1000)));
+    }
 
-impl Day {
-    fn new(pre_close: i64, pre_settlement: i64) -> Day {
-        let room = pre_settlement / LIMIT_DIVISOR;
-        Day {
-            pre_close,
-            pre_settlement,
-            limit_up: pre_settlement + room,
-            limit_down: pre_settlement - room,
-            open: None,
-            high: pre_settlement,
-            low: pre_settlement,
-            volume: 0,
-            turnover: 0,
+    #[test]
+    fn the_algorithm_is_the_same_in_every_version() {
+        // Written down once; a change here changes every seeded demo and benchmark.
+        let last = ticks(&SyntheticConfig::default(), 42, 10_000).pop().expect("a tick").tick;
+        assert_eq!((last.symbol.as_str(), last.last_price, last.volume), GOLDEN);
+    }
+
+    const GOLDEN: (&str, Option<f64>, Option<f64>) = ("SR409", Some(6272.0), Some(16820.0));
+
+    #[test]
+    fn prices_are_on_the_tick_and_within_the_limits() {
+        for config in [SyntheticConfig::default(), wild()] {
+            let (mut feed, contracts) = open(&config, 11).expect("valid");
+            let mut one_sided = 0;
+            for _ in 0..50_000 {
+                let tick = feed.next().expect("endless").expect("no errors").tick;
+                let pricetick = contracts.get(&tick.instrument()).expect("its contract").pricetick;
+                let (up, down) = (tick.limit_up.expect("given"), tick.limit_down.expect("given"));
+                let prices = [tick.last_price, tick.open_price, tick.high_price, tick.low_price, Some(up), Some(down)];
+                let levels = tick.bids.iter().chain(&tick.asks);
+                for price in levels.clone().map(|level| level.0).chain(prices.into_iter().map(|p| p.expect("given"))) {
+                    assert!(on_tick(price, pricetick), "{price} of {}", tick.symbol);
+                    assert!((down..=up).contains(&price), "{price} beyond {down} to {up}");
+                }
+                assert!(levels.clone().all(|level| level.1 >= 1.0));
+                assert!(tick.bids.windows(2).all(|pair| pair[0].0 > pair[1].0), "bids fall");
+                assert!(tick.asks.windows(2).all(|pair| pair[0].0 < pair[1].0), "asks rise");
+                match (tick.best_bid(), tick.best_ask()) {
+                    (Some(bid), Some(ask)) => assert!(bid.0 < ask.0),
+                    (Some(bid), None) => assert_eq!(bid.0, up, "nobody sells at the upper limit only"),
+                    (None, Some(ask)) => assert_eq!(ask.0, down, "nobody buys at the lower limit only"),
+                    (None, None) => panic!("an empty book"),
+                }
+                one_sided += usize::from(tick.bids.is_empty() || tick.asks.is_empty());
+                assert!(tick.low_price <= tick.last_price && tick.last_price <= tick.high_price);
+            }
+            assert_eq!(one_sided > 0, config == wild(), "only the wild market meets its limits");
         }
     }
-}
 
-impl Market {
-    fn open(
-        instrument: &SyntheticInstrument,
-        config: &SyntheticConfig,
-        gateway: &Name,
-        contracts: &mut Contracts,
-        random: Random,
-    ) -> anyhow::Result<Market> {
-        let id = &instrument.symbol;
-        // A contract that the files do not know is no mistake here: this market makes its own.
-        let known = contracts.require(id).ok().cloned();
-        let mut contract =
-            known.unwrap_or_else(|| Contract::new(gateway.clone(), id.clone(), Product::Futures, 10.0, 1.0));
-        contract.size = instrument.size.unwrap_or(contract.size);
-        contract.pricetick = instrument.pricetick.unwrap_or(contract.pricetick);
-        contract.stop_supported = true;
-        contract.history_data = true;
-        check("size", contract.size, 1e-6..=1e9)?;
-        let Some(step) = PriceStep::new(contract.pricetick) else {
-            bail!("pricetick: {} must be from 0.000001 to 1000000, with at most six decimals", contract.pricetick);
-        };
-        let volatility = instrument.volatility.unwrap_or(config.volatility);
-        check("volatility", volatility, 0.0..=5.0)?;
-        if !(1..=1_000_000).contains(&instrument.depth) {
-            bail!("depth: {} must be from 1 to 1000000", instrument.depth);
-        }
-        let start = start_ticks(instrument.price, contract.pricetick)?;
-        let seconds = Duration::from_millis(config.interval_ms).as_secs_f64();
-        let per_second = volatility / SECONDS_OF_A_TRADING_YEAR.sqrt();
-        let market = Market {
-            instrument: id.clone(),
-            name: contract.name.clone(),
-            step,
-            size: contract.size,
-            random,
-            noise: per_second * seconds.sqrt(),
-            drift: TREND_STRENGTH * per_second / TREND_SECONDS.sqrt() * seconds,
-            trend_ends: (seconds / TREND_SECONDS).min(1.0),
-            reversion: (seconds / REVERSION_SECONDS).min(1.0),
-            depth: f64::from(instrument.depth),
-            fair: ticks_to_f64(start),
-            trend: 0,
-            bid: start,
-            ask: start,
-            last: start,
-            last_volume: 0,
-            bids: Vec::new(),
-            asks: Vec::new(),
-            day: Day::new(start, start),
-            open_interest: u64::from(instrument.depth) * 2000,
-        };
-        contracts.insert(contract);
-        Ok(market)
-    }
-
-    /// One interval on: the value moves, the book follows it, perhaps somebody trades.
-    fn step(&mut self) {
-        self.move_value();
-        self.quote();
-        self.trade();
-    }
-
-    fn move_value(&mut self) {
-        if self.random.chance(self.trend_ends) {
-            let draw = self.random.share();
-            self.trend = if draw < 0.4 {
-                -1
-            } else if draw < 0.8 {
-                1
+    #[test]
+    fn cumulative_values_grow_and_start_again_with_the_day() {
+        let mut config = wild();
+        config.instruments.truncate(1);
+        let ticks = ticks(&config, 5, 2000);
+        let mut days = 0;
+        for pair in ticks.windows(2) {
+            let (before, now) = (&pair[0].tick, &pair[1].tick);
+            assert_eq!(pair[1].at.checked_sub(pair[0].at), Some(Duration::from_secs(2)), "no pauses");
+            assert!(now.datetime > before.datetime);
+            let traded = now.last_volume.expect("given");
+            if now.trading_day == before.trading_day {
+                assert_eq!(now.volume, before.volume.map(|volume| volume + traded));
+                assert!(now.turnover >= before.turnover);
             } else {
-                0
+                days += 1;
+                assert_eq!(now.volume, Some(traded));
+                assert_eq!(now.pre_close, before.last_price);
+                assert_eq!(
+                    (now.open_price, now.high_price, now.low_price),
+                    (now.last_price, now.last_price, now.last_price)
+                );
+                assert_eq!(now.datetime.format("%H:%M:%S%z").to_string(), "09:00:00+0800");
+                assert!(now.trading_day.expect("given").weekday().number_from_monday() <= 5);
+            }
+        }
+        assert_eq!(days, 2000 / 450, "days of 15 minutes with a tick every two seconds");
+    }
+
+    #[test]
+    fn averages_cross_now_and_then() {
+        let config = SyntheticConfig::default();
+        let closes: Vec<f64> = ticks(&config, 1, 4 * 3600 * 2 * 5)
+            .into_iter()
+            .filter(|tick| tick.tick.symbol == "rb2410")
+            .step_by(20)
+            .filter_map(|tick| tick.tick.last_price)
+            .collect();
+        let mean = |window: &[f64]| window.iter().sum::<f64>() / window.len() as f64;
+        let above: Vec<bool> = closes.windows(30).map(|window| mean(&window[20..]) > mean(window)).collect();
+        let crossings = above.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        assert!((20..400).contains(&crossings), "{crossings} crossings of ten-second averages in four hours");
+    }
+
+    #[test]
+    fn contracts_come_with_it() {
+        let (feed, contracts) = open(&SyntheticConfig::default(), 1).expect("valid");
+        assert_eq!(feed.instruments().len(), 5);
+        for instrument in feed.instruments() {
+            let contract = contracts.get(&instrument).expect("its contract");
+            assert!(contract.stop_supported && contract.history_data && contract.gateway_name == "sim1");
+        }
+    }
+
+    #[test]
+    fn a_listed_contract_is_kept_where_the_config_is_silent() {
+        let name = Name::from("sim1");
+        let mut contracts = Contracts::load(&[], &[], &name).expect("nothing");
+        let id = InstrumentId::new("cu2405", Exchange::SHFE);
+        let mut listed = Contract::new("sim1", id.clone(), Product::Futures, 5.0, 10.0);
+        listed.long_margin_ratio = Some(0.1);
+        contracts.insert(listed);
+        let instrument = SyntheticInstrument { size: Some(7.0), ..SyntheticInstrument::new(id.clone()) };
+        let config = SyntheticConfig { instruments: vec![instrument], ..SyntheticConfig::default() };
+        let mut feed = SyntheticFeed::open(&config, &name, &mut contracts, 1).expect("valid");
+        let contract = contracts.get(&id).expect("kept");
+        assert_eq!((contract.size, contract.pricetick, contract.long_margin_ratio), (7.0, 10.0, Some(0.1)));
+        let price = feed.next().expect("endless").expect("no errors").tick.last_price.expect("given");
+        assert!((price - 40_000.0).abs() < 1000.0, "4000 ticks of 10, not {price}");
+    }
+
+    #[test]
+    fn settings_that_cannot_be_used_are_named() {
+        assert!(refused(|config| config.instruments.clear()).starts_with("instruments: name at least one"));
+        assert!(refused(|config| config.interval_ms = 0).starts_with("interval_ms: 0"));
+        assert!(refused(|config| config.volatility = f64::NAN).starts_with("volatility: NaN"));
+        assert!(refused(|config| config.trading_day_hours = 25.0).starts_with("trading_day_hours: 25"));
+        assert!(
+            refused(|config| config.instruments[1].symbol = config.instruments[0].symbol.clone()).contains("twice")
+        );
+        let error = refused(|config| config.instruments[0].price = Some(3600.5));
+        assert!(error.contains("rb2410.SHFE") && error.contains("price: 3600.5 is off the pricetick 1"), "{error}");
+        assert!(
+            refused(|config| config.instruments[0].price = Some(-3600.0)).contains("price: -3600 must be from 100")
+        );
+        assert!(refused(|config| config.instruments[0].pricetick = Some(0.0)).contains("pricetick: 0"));
+        assert!(refused(|config| config.instruments[0].pricetick = Some(1.0 / 3.0)).contains("at most six decimals"));
+        assert!(refused(|config| config.instruments[0].size = Some(0.0)).contains("size: 0"));
+        assert!(refused(|config| config.instruments[0].depth = 0).contains("depth: 0"));
+        assert!(refused(|config| config.first_day = NaiveDate::MAX).contains("first_day"));
+    }
+
+    #[test]
+    fn a_config_is_read_from_text() {
+        let config: SyntheticConfig = toml::from_str(
+            "interval_ms = 250\nfirst_day = \"2024-02-05\"\n[[instruments]]\nsymbol = \"au2406.SHFE\"\npricetick = 0.02\nprice = 480",
+        )
+        .expect("valid");
+        assert_eq!(config.instruments.len(), 1, "a list replaces the default one");
+        let first = ticks(&config, 1, 1).pop().expect("a tick").tick;
+        assert_eq!(first.datetime.to_rfc3339(), "2024-02-05T09:00:00+08:00");
+        let error =
+            toml::from_str::<SyntheticConfig>("instruments = [{ symbol = \"rb2410\" }]").expect_err("no exchange");
+        assert!(error.to_string().contains("SYMBOL.EXCHANGE"), "{error}");
+        assert!(toml::from_str::<SyntheticConfig>("seed = 1").is_err());
+    }
+
+    #[test]
+    fn a_day_is_read_with_and_without_quotes() {
+        for text in ["2024-02-05", "\"2024-02-05\""] {
+            let config = format!("kind = \"synthetic\"\nfirst_day = {text}");
+            let config: crate::gateway::sim::feed::FeedConfig = toml::from_str(&config).expect(text);
+            let expected = SyntheticConfig {
+                first_day: NaiveDate::from_ymd_opt(2024, 2, 5).expect("a day"),
+                ..SyntheticConfig::default()
             };
+            assert_eq!(config, crate::gateway::sim::feed::FeedConfig::Synthetic(expected));
         }
-        let anchor = ticks_to_f64(self.day.pre_settlement);
-        let moved = self.fair * (self.noise * self.random.noise() + self.drift * f64::from(self.trend));
-        let back = (anchor - self.fair) * self.reversion;
-        let (down, up) = (ticks_to_f64(self.day.limit_down), ticks_to_f64(self.day.limit_up));
-        self.fair = (self.fair + moved + back).clamp(down, up);
-    }
-
-    /// A book of five levels each side; none beyond a limit, so at a limit one side is empty.
-    #[allow(clippy::cast_possible_truncation, reason = "the value is between the limits")]
-    fn quote(&mut self) {
-        let Day { limit_up, limit_down, .. } = self.day;
-        let spread = if self.random.chance(0.1) { 2 } else { 1 };
-        self.bid = (self.fair.floor() as i64).clamp(limit_down, limit_up);
-        self.ask = self.bid + spread;
-        self.bids.clear();
-        self.asks.clear();
-        for level in 0..LEVELS {
-            // Depth grows away from the middle.
-            #[allow(clippy::cast_precision_loss, reason = "below five")]
-            let mean = self.depth * (1.0 + 0.3 * level as f64);
-            let (bid, ask) = (self.random.volume(mean), self.random.volume(mean));
-            if self.bid - level >= limit_down {
-                self.bids.push((self.bid - level, bid));
-            }
-            if self.ask + level <= limit_up {
-                self.asks.push((self.ask + level, ask));
-            }
+        for bad in ["2024-02-05T09:00:00", "\"5.2.2024\"", "20240205"] {
+            let error = toml::from_str::<SyntheticConfig>(&format!("first_day = {bad}")).expect_err(bad).to_string();
+            assert!(error.contains("write it as 2024-01-02"), "{error}");
         }
     }
-
-    fn trade(&mut self) {
-        self.last_volume = 0;
-        // The day opens with a trade, as with an auction.
-        if self.day.open.is_some() && !self.random.chance(0.6) {
-            return;
-        }
-        let buys = self.random.chance(0.5 + 0.2 * f64::from(self.trend));
-        let volume = self.random.volume(self.depth * if self.trend == 0 { 0.2 } else { 0.4 });
-        self.last = if buys && self.ask <= self.day.limit_up { self.ask } else { self.bid };
-        self.last_volume = volume;
-        let day = &mut self.day;
-        day.volume += volume;
-        day.turnover += i128::from(self.last) * i128::from(volume);
-        if day.open.is_none() {
-            (day.open, day.high, day.low) = (Some(self.last), self.last, self.last);
-        }
-        day.high = day.high.max(self.last);
-        day.low = day.low.min(self.last);
-        // What is traded opens on both sides, closes on both, or changes hands.
-        let kind = self.random.share();
-        if kind < 0.3 {
-            self.open_interest += volume;
-        } else if kind < 0.6 {
-            self.open_interest = self.open_interest.saturating_sub(volume);
-        }
-    }
-
-    /// The next trading day: settlement is the day's average price.
-    fn roll(&mut self) {
-        let settlement = match i128::from(self.day.volume) {
-            0 => self.day.pre_settlement,
-            volume => i64::try_from(self.day.turnover / volume).unwrap_or(self.last),
-        };
-        self.day = Day::new(self.last, settlement.max(FEWEST_TICKS));
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "volumes of a day stay far below 2^53")]
-    fn tick(&self, gateway: &Name, calendar: &Calendar) -> Tick {
-        let (step, day) = (self.step, &self.day);
-        let mut tick = Tick::new(gateway.clone(), self.instrument.clone(), calendar.now);
-        tick.name = Some(self.name.clone());
-        tick.volume = Some(day.volume as f64);
-        tick.turnover = Some(day.turnover as f64 * step.units as f64 / step.scale * self.size);
-        tick.open_interest = Some(self.open_interest as f64);
-        tick.last_price = Some(step.price(self.last));
-        tick.last_volume = Some(self.last_volume as f64);
-        tick.limit_up = Some(step.price(day.limit_up));
-        tick.limit_down = Some(step.price(day.limit_down));
-        tick.open_price = day.open.map(|open| step.price(open));
-        tick.high_price = Some(step.price(day.high));
-        tick.low_price = Some(step.price(day.low));
-        tick.pre_close = Some(step.price(day.pre_close));
-        tick.pre_settlement = Some(step.price(day.pre_settlement));
-        tick.bids = self.bids.iter().map(|&(price, volume)| Level(step.price(price), volume as f64)).collect();
-        tick.asks = self.asks.iter().map(|&(price, volume)| Level(step.price(price), volume as f64)).collect();
-        tick.trading_day = Some(calendar.trading_day());
-        tick.action_day = Some(calendar.now.date_naive());
-        tick
-    }
-}
-
-#[allow(clippy::cast_precision_loss, reason = "below 2^53, opening checks it")]
-fn ticks_to_f64(ticks: i64) -> f64 {
-    ticks as f64
-}
-
-/// The price in ticks.
-#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "checked to be in range")]
-fn start_ticks(price: Option<f64>, pricetick: f64) -> anyhow::Result<i64> {
-    let Some(price) = price else { return Ok(4000) };
-    let ticks = (price / pricetick).round();
-    let fewest = FEWEST_TICKS as f64 * pricetick;
-    if !(FEWEST_TICKS as f64..=1e8).contains(&ticks) {
-        bail!("price: {price} must be from {fewest} to {} for a pricetick of {pricetick}", 1e8 * pricetick);
-    }
-    if (price / pricetick - ticks).abs() > 1e-6 {
-        bail!("price: {price} is off the pricetick {pricetick}");
-    }
-    Ok(ticks as i64)
 }

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
-use protocol::{Exchange as Place, Level};
+use protocol::{Exchange as Place, Level, Offset};
 
+use super::super::market::sign;
 use super::tests::{contracts, day, exchange, instrument, reference, terms, tick};
 use super::*;
 

@@ -1,6 +1,6 @@
 //! The exchange's rules, one by one.
 
-use protocol::{Currency, Exchange as Place, Level, Product};
+use protocol::{Currency, Exchange as Place, Level, Offset, Product};
 
 use super::*;
 
@@ -196,7 +196,7 @@ fn a_stop_whose_trigger_is_reached_already_goes_off_at_once() {
 #[test]
 fn a_stop_that_slipped_beyond_the_money_is_cancelled() {
     let mut exchange = open();
-    // 990 lots need 99,990 at 101 with commission and margin of 0.1.
+    // 97,970 of margin and 1,068 of commission at 101; beyond 100,000 at 149.
     submit(&mut exchange, 1, &order(OrderType::Stop, Long, 101.0, 970.0));
     let events = feed(&mut exchange, &tick(Place::SHFE, 102.0, 1000.0, &[], &[(149.0, 1000.0)]));
     let (status, traded, reason) = ended(&events);
@@ -219,6 +219,7 @@ fn what_cannot_work_is_rejected_with_its_reason() {
         ),
         (OrderRequest { symbol: "y".into(), ..limit(100.0, 1.0) }, "the venue has no instrument y.SHFE"),
         (limit(f64::NAN, 1.0), "price NaN is no price"),
+        (limit(-100.0, 1.0), "price -100 is no price"),
         (limit(100.0, f64::NAN), "NaN is no volume"),
         (OrderRequest { price: None, ..limit(100.0, 1.0) }, "a LIMIT order needs a price"),
         (OrderRequest { r#type: OrderType::Rfq, ..limit(100.0, 1.0) }, "the venue takes no RFQ orders"),

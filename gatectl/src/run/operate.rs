@@ -1,0 +1,167 @@
+//! `status`, `logs`, `call`, and what whoever runs a gateway does: `halt`, `resume`, `connect`, `disconnect`.
+
+use client_sdk::{Error, Update};
+use futures::future::join_all;
+use protocol::rpc::{Halt, Halted, Resume};
+
+use super::ticks::missed_sentence;
+use super::{Session, ctrl_c, first_failure};
+use crate::args::{CallArgs, HaltArgs, LogsArgs, ResumeArgs, StatusArgs};
+use crate::exit::Failure;
+use crate::rows;
+
+impl Session {
+    pub(super) async fn status(&mut self, args: StatusArgs) -> Result<(), Failure> {
+        if args.follow {
+            return self.follow_status().await;
+        }
+        let gateways = self.gateways().await?;
+        let (mut statuses, mut failures) = (Vec::new(), Vec::new());
+        for answer in join_all(gateways.iter().map(|gateway| gateway.get_status())).await {
+            match answer {
+                Ok(status) => statuses.push(status),
+                Err(error) => failures.push(Failure::from(error)),
+            }
+        }
+        if !statuses.is_empty() {
+            self.out.list(rows::STATUS, &statuses, rows::status, "")?;
+        }
+        first_failure(failures)
+    }
+
+    async fn follow_status(&mut self) -> Result<(), Failure> {
+        let mut statuses = self.client.statuses(self.global.gateway.as_deref()).await?;
+        loop {
+            let update = tokio::select! {
+                update = statuses.next() => update,
+                () = ctrl_c() => return Ok(()),
+            };
+            match update {
+                Some(Update::Event(event)) => self.out.item(rows::STATUS, &event.data, rows::status)?,
+                Some(Update::Missed(missed)) => self.out.remark(&missed_sentence(&missed))?,
+                Some(Update::Disconnected) => self.out.remark("connection lost, trying again")?,
+                Some(Update::Reconnected) => self.out.remark("connected again")?,
+                Some(_) => {}
+                None => return Err(Error::Disconnected.into()),
+            }
+            self.out.flush()?;
+        }
+    }
+
+    pub(super) async fn logs(&mut self, args: LogsArgs) -> Result<(), Failure> {
+        let mut lines = self.client.logs(None, self.global.gateway.as_deref()).await?;
+        let mut left = args.count.unwrap_or(u64::MAX);
+        while left > 0 {
+            let update = tokio::select! {
+                update = lines.next() => update,
+                () = ctrl_c() => return Ok(()),
+            };
+            match update {
+                Some(Update::Event(event)) if event.data.level >= args.level => {
+                    self.out.item(rows::LOG, &event.data, rows::log)?;
+                    left -= 1;
+                }
+                Some(Update::Missed(missed)) => self.out.remark(&missed_sentence(&missed))?,
+                Some(Update::Disconnected) => self.out.remark("connection lost, trying again")?,
+                Some(Update::Reconnected) => self.out.remark("connected again; lines in between are missing")?,
+                Some(_) => {}
+                None => return Err(Error::Disconnected.into()),
+            }
+            self.out.flush()?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn call(&mut self, args: CallArgs) -> Result<(), Failure> {
+        if let Some(gateway) = self.global.gateway.as_ref().filter(|gateway| **gateway != args.target) {
+            return Err(Failure::Usage(format!(
+                "two gateways are named, -g {gateway} and {}: leave out -g, `call` names its gateway itself",
+                args.target
+            )));
+        }
+        let params = if args.params.is_null() { serde_json::json!({}) } else { args.params };
+        let answer = self.client.gateway(args.target.clone()).call(&args.method, params, None).await;
+        let answer = answer.map_err(|error| {
+            if error.maybe_executed() {
+                Failure::Unknown {
+                    what: error.to_string(),
+                    advice: format!(
+                        "Look before you call again: gatectl -g {0} orders, or gatectl -g {0} logs",
+                        args.target
+                    ),
+                }
+            } else {
+                error.into()
+            }
+        })?;
+        self.out.object(&answer)?;
+        self.out.flush()
+    }
+
+    pub(super) async fn halt(&mut self, args: HaltArgs) -> Result<(), Failure> {
+        let gateway = self.gateway().await?;
+        let halted = gateway.halt(&Halt { owner: args.owner, reason: args.reason, cancel: args.cancel }).await?;
+        self.print_halted(gateway.name(), &halted)
+    }
+
+    pub(super) async fn resume(&mut self, args: ResumeArgs) -> Result<(), Failure> {
+        let gateway = self.gateway().await?;
+        let halted = gateway.resume(&Resume { owner: args.owner }).await?;
+        self.print_halted(gateway.name(), &halted)
+    }
+
+    fn print_halted(&mut self, gateway: &str, halted: &Halted) -> Result<(), Failure> {
+        if self.out.is_json() {
+            self.out.object(halted)?;
+        } else {
+            self.out.line(&halted_sentence(gateway, halted))?;
+        }
+        self.out.flush()
+    }
+
+    pub(super) async fn connect_venue(&mut self) -> Result<(), Failure> {
+        let gateway = self.gateway().await?;
+        gateway.connect().await?;
+        self.print_done(&format!("{0}: logging in; see how it goes: gatectl -g {0} status", gateway.name()))
+    }
+
+    pub(super) async fn disconnect_venue(&mut self) -> Result<(), Failure> {
+        let gateway = self.gateway().await?;
+        gateway.disconnect().await?;
+        self.print_done(&format!("{0}: logged out until: gatectl -g {0} connect", gateway.name()))
+    }
+
+    fn print_done(&mut self, sentence: &str) -> Result<(), Failure> {
+        if self.out.is_json() {
+            self.out.object(&protocol::rpc::Done {})?;
+        } else {
+            self.out.line(sentence)?;
+        }
+        self.out.flush()
+    }
+}
+
+fn halted_sentence(gateway: &str, halted: &Halted) -> String {
+    if halted.halted.is_empty() {
+        format!("{gateway}: takes new orders from everybody")
+    } else if halted.halted.iter().any(|owner| owner == "*") {
+        format!("{gateway}: halted, takes new orders from nobody; cancels still flow")
+    } else {
+        format!("{gateway}: halted for {}; cancels still flow", halted.halted.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_halted_is_said_in_words() {
+        let say = |owners: &[&str]| {
+            halted_sentence("sim1", &Halted { halted: owners.iter().map(|owner| (*owner).into()).collect() })
+        };
+        assert_eq!(say(&[]), "sim1: takes new orders from everybody");
+        assert!(say(&["*", "A"]).contains("from nobody"));
+        assert_eq!(say(&["A", "B"]), "sim1: halted for A, B; cancels still flow");
+    }
+}
