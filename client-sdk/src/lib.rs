@@ -2,7 +2,7 @@
 //!
 //! Start at [`Client::connect`]. Market data comes from [`Client::ticks`], trading goes through the
 //! [`GatewayHandle`] of [`Client::gateway`] or [`Client::route`], a gateway's whole trading state is followed by
-//! [`Client::mirror`].
+//! [`Client::mirror`], and [`strategy::run`] runs a [`Strategy`].
 #![warn(missing_docs)]
 
 mod board;
@@ -21,6 +21,7 @@ mod queue;
 mod route;
 mod sequence;
 mod snapshot;
+pub mod strategy;
 mod stream;
 mod task;
 mod verification;
@@ -37,4 +38,5 @@ pub use options::ConnectOptions;
 pub use protocol;
 pub use protocol::subject::Filter;
 pub use route::Preference;
+pub use strategy::Strategy;
 pub use stream::{ContractStream, EventStream, LogStream, Missed, MissedCause, StatusStream, TickStream, Update};

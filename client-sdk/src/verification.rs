@@ -244,7 +244,7 @@ mod tests {
                 gateway_name: "sim1".into(),
                 owner: name.clone(),
                 epoch: self.epoch,
-                journal_seq: mine.clone().map(|(seq, _)| *seq).last().unwrap_or(0),
+                journal_seq: mine.clone().map(|(seq, _)| *seq).next_back().unwrap_or(0),
                 count: mine.filter(|(_, entry)| entry.2 == self.epoch).count() as u64,
             }
         }
