@@ -1,6 +1,6 @@
 //! The node's process: arguments, configuration, logs, signals, exit code.
 
-use std::io::IsTerminal;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -38,9 +38,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let filter = EnvFilter::try_from_default_env()
-        // The NATS client's own lines repeat what the node says of its connections.
-        .unwrap_or_else(|_| EnvFilter::new(format!("async_nats=warn,{}", config.node.log)));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&config.node.log));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
