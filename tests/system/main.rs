@@ -4,6 +4,11 @@ mod support;
 
 mod bad_input;
 mod calls;
+mod crashes;
+mod examples;
 mod isolation;
 mod plain_client;
+mod processes;
 mod restart;
+mod terminal;
+mod watch;

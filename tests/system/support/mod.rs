@@ -1,5 +1,7 @@
 //! What every scenario needs: a broker, nodes, plain calls, and waiting for conditions.
 
+pub mod node_process;
+pub mod program;
 pub mod script;
 
 use std::path::{Path, PathBuf};
