@@ -15,7 +15,7 @@ use tokio::process::Command;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::process::{Running, terminate};
+use crate::process::{Running, interrupt};
 use crate::{fetch_nats, workspace};
 use market::Market;
 
@@ -148,7 +148,7 @@ impl Demo {
             () = time_is_up => {}
             () = asked.wait() => {}
         }
-        terminate(&view);
+        interrupt(&view);
         if !matches!(timeout(Duration::from_secs(3), view.wait()).await, Ok(Ok(status)) if status.success()) {
             view.kill().await.context("cannot end gatectl watch")?;
             // Out of the alternate screen, cursor shown, line mode: a view that was killed could not do it.

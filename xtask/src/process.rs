@@ -68,7 +68,7 @@ impl Running {
     /// # Errors
     /// If it cannot be waited for.
     pub async fn stop(mut self, patience: Duration) -> anyhow::Result<Ended> {
-        terminate(&self.child);
+        interrupt(&self.child);
         let name = self.name;
         if let Ok(status) = timeout(patience, self.child.wait()).await {
             return Ok(Ended {
@@ -111,11 +111,11 @@ pub fn told(status: ExitStatus) -> String {
     }
 }
 
-/// Asks a child to end; nothing happens if it has ended already.
-pub fn terminate(child: &Child) {
+/// Asks a child to end, as a Ctrl-C would; nothing happens if it has ended already.
+pub fn interrupt(child: &Child) {
     // A child that was not waited for keeps its number, so this cannot hit anybody else.
     if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_stops_when_asked_is_not_killed() {
         let dir = tempfile::tempdir().expect("directory");
-        let running = sh("trap 'echo bye; exit 0' TERM; echo ready > ready; while :; do sleep 0.01; done", dir.path());
+        let running = sh("trap 'echo bye; exit 0' INT; echo ready > ready; while :; do sleep 0.01; done", dir.path());
         while !dir.path().join("ready").exists() {
             tokio::task::yield_now().await;
         }
@@ -151,7 +151,7 @@ mod tests {
     #[tokio::test]
     async fn one_that_does_not_is() {
         let dir = tempfile::tempdir().expect("directory");
-        let running = sh("trap '' TERM; echo ready > ready; while :; do sleep 0.01; done", dir.path());
+        let running = sh("trap '' INT; echo ready > ready; while :; do sleep 0.01; done", dir.path());
         while !dir.path().join("ready").exists() {
             tokio::task::yield_now().await;
         }
