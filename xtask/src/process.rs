@@ -25,6 +25,7 @@ pub struct Ended {
     name: &'static str,
     status: ExitStatus,
     killed: bool,
+    log: PathBuf,
 }
 
 impl Running {
@@ -38,6 +39,9 @@ impl Running {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
+            // The output is a file, of which the last lines are shown: an error's backtrace would fill them.
+            .env("NO_COLOR", "1")
+            .env("RUST_LIB_BACKTRACE", "0")
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
@@ -69,17 +73,12 @@ impl Running {
     /// If it cannot be waited for.
     pub async fn stop(mut self, patience: Duration) -> anyhow::Result<Ended> {
         interrupt(&self.child);
-        let name = self.name;
-        if let Ok(status) = timeout(patience, self.child.wait()).await {
-            return Ok(Ended {
-                name,
-                status: status.with_context(|| format!("cannot wait for {name}"))?,
-                killed: false,
-            });
+        let killed = timeout(patience, self.child.wait()).await.is_err();
+        if killed {
+            self.child.kill().await.with_context(|| format!("cannot kill {}", self.name))?;
         }
-        self.child.kill().await.with_context(|| format!("cannot kill {name}"))?;
-        let status = self.child.wait().await.with_context(|| format!("cannot wait for {name}"))?;
-        Ok(Ended { name, status, killed: true })
+        let status = self.ended().await?;
+        Ok(Ended { name: self.name, status, killed, log: self.log })
     }
 }
 
@@ -89,9 +88,9 @@ impl Ended {
         self.status.success()
     }
 
-    /// Whether it had to be killed.
-    pub fn was_killed(&self) -> bool {
-        self.killed
+    /// The last lines that it wrote.
+    pub fn last_words(&self) -> String {
+        last_lines(&self.log, 15)
     }
 }
 
@@ -144,7 +143,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let ended = running.stop(Duration::from_secs(20)).await.expect("stops");
-        assert!(ended.is_good() && !ended.was_killed(), "{ended}");
+        assert!(ended.is_good() && !ended.killed, "{ended}");
         assert!(last_lines(&dir.path().join("sh.log"), 5).contains("bye"));
     }
 
@@ -156,7 +155,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let ended = running.stop(Duration::from_millis(50)).await.expect("stops");
-        assert!(!ended.is_good() && ended.was_killed());
+        assert!(!ended.is_good() && ended.killed);
         assert_eq!(ended.to_string(), "sh was killed by signal 9, because it did not stop when asked");
     }
 
