@@ -38,7 +38,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&config.node.log));
+    let filter = EnvFilter::try_from_default_env()
+        // The NATS client's own lines repeat what the node says of its connections.
+        .unwrap_or_else(|_| EnvFilter::new(format!("async_nats=warn,{}", config.node.log)));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
