@@ -88,7 +88,7 @@ pub fn count(value: u64) -> String {
 fn thousands(digits: &str) -> String {
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position) % 3 == 0 {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn averages_are_cut_two_digits_behind_the_price() {
-        assert_eq!(average(3500.333_333_333, Some(0)), "3500.33");
+        assert_eq!(average(10_501.0 / 3.0, Some(0)), "3500.33");
         assert_eq!(average(3500.0, Some(1)), "3500.0");
         assert_eq!(average(1.0 / 3.0, None), "0.3333");
     }

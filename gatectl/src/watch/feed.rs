@@ -7,10 +7,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use client_sdk::{Client, Error, GatewayHandle, HealthEvent, MissedCause, Update as Item};
+use futures::FutureExt;
 use protocol::{InstrumentId, Name};
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 
+use super::REDRAW;
 use super::app::Update;
 use crate::args::WatchArgs;
 use crate::exit::Failure;
@@ -161,6 +163,9 @@ async fn follow_state(client: Client, gateway: Name, news: Sender<Update>) {
                     if changes.next().await.is_none() {
                         break;
                     }
+                    // A burst of events is one new state: the view holds on to it, which costs the mirror a copy.
+                    tokio::time::sleep(REDRAW).await;
+                    while let Some(Some(_)) = changes.next().now_or_never() {}
                 }
             }
             Err(Error::GatewayNotRunning { .. } | Error::Disconnected) => {}
