@@ -35,8 +35,9 @@ pub struct Config {
 pub struct NodeConfig {
     /// Names the process in logs, status and NATS connections. The host's name by default.
     pub name: Name,
-    /// What is logged: `error`, `warn`, `info` (the default), `debug`, `trace`, or directives by module such as
-    /// `info,gateway_node::journal=debug`. The environment variable `RUST_LOG` wins over it.
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or directives by module such as
+    /// `info,gateway_node::journal=debug`. By default `info,async_nats=warn`, since the NATS client repeats what the node
+    /// says of its connections. The environment variable `RUST_LOG` wins over it.
     pub log: String,
 }
 
@@ -156,7 +157,7 @@ impl Config {
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        NodeConfig { name: host_name(), log: "info".to_owned() }
+        NodeConfig { name: host_name(), log: "info,async_nats=warn".to_owned() }
     }
 }
 

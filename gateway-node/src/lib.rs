@@ -103,7 +103,8 @@ impl Node {
             "`{method}` is no method name: write 1 to 32 of A-Z a-z 0-9 _ -"
         );
         let handler: Handler = Arc::new(move |context, params| Box::pin(handler(context, params)));
-        anyhow::ensure!(self.methods.insert(method.to_owned(), handler).is_none(), "`{method}` is registered already");
+        anyhow::ensure!(!self.methods.contains_key(method), "`{method}` is registered already");
+        self.methods.insert(method.to_owned(), handler);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! The node's process: arguments, configuration, logs, signals, exit code.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -37,8 +38,15 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&config.node.log));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let filter = EnvFilter::try_from_default_env()
+        // The NATS client's own lines repeat what the node says of its connections.
+        .unwrap_or_else(|_| EnvFilter::new(format!("async_nats=warn,{}", config.node.log)));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
     let names: Vec<String> = config.gateways.iter().map(|g| g.name.to_string()).collect();
     let node = match Node::new(config) {
         Ok(node) => node,

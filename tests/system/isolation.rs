@@ -64,7 +64,6 @@ async fn a_gateway_that_panics_is_started_again_and_its_orders_are_kept() {
         }
     });
     let second = eventually("the gateway to come back in a new epoch", || async {
-        broken.panic.store(false, Ordering::SeqCst);
         let reply = client.request("rpc.broken.get_status", "".into()).await.ok()?;
         let status: protocol::Status = protocol::codec::decode(&reply.payload).ok()?;
         (status.epoch > first.epoch && status.state == GatewayState::Ready).then_some(status)

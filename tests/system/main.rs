@@ -5,5 +5,7 @@ mod support;
 mod bad_input;
 mod calls;
 mod isolation;
+mod mirror;
 mod plain_client;
+mod recorded;
 mod restart;

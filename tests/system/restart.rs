@@ -89,12 +89,15 @@ async fn a_full_journal_refuses_orders_and_lets_cancels_out() {
     let refused = loop {
         let request = resting();
         let bytes = protocol::codec::encode(&request).expect("encodes");
-        let call = crate::support::call_with(&client, "sim1", "send_order", &bytes, crate::support::in_ms(2_000));
-        match tokio::time::timeout(std::time::Duration::from_secs(10), call).await {
-            Ok(Ok(_)) => sent.push(request),
-            Ok(Err(error)) => break error,
+        let headers = crate::support::in_ms(2_000);
+        let call = client.request_with_headers("rpc.sim1.send_order", headers, bytes.into());
+        match tokio::time::timeout(std::time::Duration::from_secs(3), call).await {
+            Ok(Ok(reply)) => match crate::support::read(&reply) {
+                Ok(_) => sent.push(request),
+                Err(error) => break error,
+            },
             // Its intent waits for room in the journal: unknown to its client, as it should be, and not at the venue.
-            Err(_) => continue,
+            _ => continue,
         }
         assert!(sent.len() < 1_000, "60 kB hold no thousand orders");
     };

@@ -18,7 +18,10 @@ const REQUIREMENTS: &str = include_str!("../python-requirements.txt");
 pub fn command() -> anyhow::Result<Command> {
     for name in ["python3", "python"] {
         if quiet(name, &["-m", "pip", "--version"]) {
-            return Ok(Command::new(name));
+            let mut command = Command::new(name);
+            // In containers everybody is root; what pip writes goes into .tools only.
+            command.env("PIP_ROOT_USER_ACTION", "ignore");
+            return Ok(command);
         }
     }
     bail!("no python3 with pip was found: install them (Debian and Ubuntu: apt install python3-pip)")

@@ -85,9 +85,22 @@ impl<'a> Document<'a> {
 
     /// The parser's own error, in words for whoever wrote the file.
     pub(super) fn explain(&self, error: &toml::de::Error) -> ConfigError {
-        let start = error.span().map(|span| span.start);
-        let key = start.and_then(|at| self.key_at(at));
-        self.error(start.map(|at| self.line(at)), key, in_plain_words(error.message()))
+        let mut at = error.span().map(|span| span.start);
+        let mut entry = at.and_then(|at| self.entry_at(at));
+        // Of a section that has a `kind`, serde only knows where the section is.
+        let field = error.message().strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+        if let (Some(section), Some(field)) = (entry, field)
+            && let Some(inner) = self.entries.iter().find(|e| {
+                e.path.len() == section.path.len() + 1
+                    && e.path.starts_with(&section.path)
+                    && e.path.ends_with(&[field.to_owned()])
+            })
+        {
+            at = Some(inner.key.start);
+            entry = Some(inner);
+        }
+        let key = entry.map(|entry| shown(&entry.path));
+        self.error(at.map(|at| self.line(at)), key, in_plain_words(error.message()))
     }
 
     fn error(&self, line: Option<usize>, key: Option<String>, message: String) -> ConfigError {
@@ -98,12 +111,9 @@ impl<'a> Document<'a> {
         self.text.bytes().take(at).filter(|b| *b == b'\n').count() + 1
     }
 
-    fn key_at(&self, at: usize) -> Option<String> {
-        self.entries
-            .iter()
-            .filter(|e| e.key.contains(&at) || e.value.contains(&at))
-            .max_by_key(|e| e.path.len())
-            .map(|e| shown(&e.path))
+    /// The innermost key whose name or value is there.
+    fn entry_at(&self, at: usize) -> Option<&Entry> {
+        self.entries.iter().filter(|e| e.key.contains(&at) || e.value.contains(&at)).max_by_key(|e| e.path.len())
     }
 }
 

@@ -20,7 +20,7 @@ fn a_gateway_is_all_that_must_be_written() {
     assert_eq!(broker, EmbeddedBroker::default());
     assert_eq!((broker.port, broker.data_dir), (4222, PathBuf::from("data")));
     assert_eq!(config.journal, JournalConfig { max_bytes: 4 << 30, replicas: 1 });
-    assert_eq!(config.node.log, "info");
+    assert_eq!(check_log(&config.node.log), Ok(()));
     assert!(is_node_name(&config.node.name), "{}", config.node.name);
     assert_eq!(config.gateways[0].name, "sim1");
     assert!(config.gateways[0].subscribe.is_empty());
@@ -29,7 +29,12 @@ fn a_gateway_is_all_that_must_be_written() {
 #[test]
 fn the_files_in_deploy_are_read() {
     let example = parse(include_str!("../../../deploy/node.example.toml")).expect("deploy/node.example.toml");
-    assert_eq!(example.gateways.len(), 1);
+    // What the example shows are the defaults, but for the names and what is subscribed to.
+    assert_eq!(example.node.log, NodeConfig::default().log);
+    let BrokerConfig::Embedded(broker) = &example.broker else { panic!("embedded") };
+    assert_eq!(*broker, EmbeddedBroker::default());
+    assert_eq!(example.journal, JournalConfig::default());
+    assert_eq!(example.gateways[0].sim, SimConfig::default());
     let sim = parse(include_str!("../../../deploy/sim.toml")).expect("deploy/sim.toml");
     assert_eq!(sim.gateways[0].kind, GatewayKind::Sim);
 }
@@ -53,7 +58,7 @@ fn all_of_it_is_read() {
         kind = "sim"
         subscribe = ["rb2410.SHFE", "*.CFFEX", "*"]
         [gateways.sim]
-        anything = { deeper = 1 }
+        seed = 7
         [[gateways]]
         name = "sim2"
         kind = "sim"
@@ -67,6 +72,7 @@ fn all_of_it_is_read() {
     assert_eq!(config.journal, JournalConfig { max_bytes: 512 << 20, replicas: 3 });
     assert_eq!(config.gateways[0].subscribe[0].symbol.as_deref(), Some("rb2410"));
     assert_eq!(config.gateways[0].subscribe[2], Filter::all());
+    assert_eq!(config.gateways[0].sim.seed, 7);
     assert_eq!(config.gateways[1].name, "sim2");
 }
 
@@ -103,6 +109,21 @@ fn unknown_keys_are_named_with_the_nearest_known_one() {
             .to_string()
             .starts_with("node.toml, line 7, gateways[1].subscibe: unknown key `subscibe`; did you mean `subscribe`?")
     );
+}
+
+#[test]
+fn the_venues_own_sections_are_checked_too() {
+    let error = |lines: &str| parse(&format!("{GATEWAY}{lines}")).expect_err("refused").to_string();
+    assert_eq!(
+        error("[gateways.sim]\nsed = 1"),
+        "node.toml, line 5, gateways[0].sim.sed: unknown key `sed`; did you mean `seed`? Known here: feed, start_on, \
+         instruments, products, seed, account, faults"
+    );
+    assert!(
+        error("[gateways.sim.feed]\nkind = \"synthetic\"\nsped = 2")
+            .starts_with("node.toml, line 6, gateways[0].sim.feed.sped: unknown key `sped`; did you mean `speed`?")
+    );
+    assert!(error("[gateways.sim.feed]\nkind = \"live\"").contains("unknown value `live`; known here: synthetic"));
 }
 
 #[test]

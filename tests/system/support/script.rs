@@ -22,7 +22,7 @@ pub struct Script {
     pub refuse: AtomicBool,
     /// Logins that were tried.
     pub logins: AtomicU64,
-    /// Panic at the next submit.
+    /// Panic at the next submit, once.
     pub panic: AtomicBool,
     /// Orders that reached the venue.
     pub submitted: Mutex<Vec<OrderRequest>>,
@@ -117,7 +117,7 @@ impl Gateway for ScriptedVenue {
     }
 
     fn submit(&mut self, reference: &VenueReference, order: &Approved<OrderRequest>) -> Result<(), GatewayError> {
-        assert!(!self.script.panic.load(Ordering::SeqCst), "a scripted panic");
+        assert!(!self.script.panic.swap(false, Ordering::SeqCst), "a scripted panic");
         self.script.wait_while_hanging();
         self.script.submitted.lock().expect("no panic").push(order.get().clone());
         self.sink.send(VenueEvent::Order(VenueOrder {
