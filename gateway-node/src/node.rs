@@ -163,6 +163,11 @@ impl Running {
         }
     }
 
+    fn status(&mut self, now: Now) -> protocol::Status {
+        self.parts.engine.note_ticks(self.parts.venue.ticks.counts());
+        self.parts.engine.status(now)
+    }
+
     fn now(&self) -> Now {
         self.parts.clock.now()
     }
@@ -187,6 +192,9 @@ impl Running {
         let Incoming { caller, deadline_ms, request, responder } = incoming;
         self.pending.insert(reply, responder);
         let now = self.now();
+        if request == crate::engine::Request::GetStatus {
+            self.parts.engine.note_ticks(self.parts.venue.ticks.counts());
+        }
         self.parts.engine.on_call(now, Call { reply, caller, deadline_ms, request }, &mut self.effects);
         self.perform();
     }
@@ -208,7 +216,7 @@ impl Running {
         let now = self.now();
         self.parts.engine.on_timer(now, &mut self.effects);
         self.perform();
-        let status = self.parts.engine.status(now, self.parts.venue.ticks.counts());
+        let status = self.status(now);
         self.parts.publisher.status(status);
     }
 
@@ -424,7 +432,7 @@ impl Running {
             self.on_venue_event(event);
         }
         let now = self.now();
-        let status = self.parts.engine.status(now, self.parts.venue.ticks.counts());
+        let status = self.status(now);
         self.parts.publisher.status(status);
         self.parts.publisher.room().await;
         let name = self.parts.name.clone();
