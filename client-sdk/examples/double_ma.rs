@@ -9,6 +9,7 @@ use client_sdk::protocol::{InstrumentId, Order, Tick, Trade};
 use client_sdk::strategy::{self, Context, Options, Outcome};
 use client_sdk::{Client, ConnectOptions, Filter, HealthEvent, Missed, Strategy};
 use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
 
 /// Trades a double moving average at a gateway.
 #[derive(Parser)]
@@ -35,7 +36,8 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_target(false).init();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_target(false).init();
     let arguments = Arguments::parse();
     anyhow::ensure!(arguments.fast < arguments.slow, "--fast must be less than --slow");
 

@@ -271,10 +271,10 @@ impl Follower {
     }
 
     fn on_head(&mut self, message: &Message) {
-        match codec::decode::<Head>(&message.payload) {
+        match codec::decode::<Event<Head>>(&message.payload) {
             Ok(head) => {
                 if let Some(verification) = &mut self.verification {
-                    verification.on_head(&head);
+                    verification.on_head(&head.data);
                 }
             }
             Err(error) => self.complain(message, &error.to_string()),

@@ -115,6 +115,7 @@ impl GatewayHandle {
     pub async fn send_order_resolved(&self, request: &OrderRequest) -> Result<Order, Error> {
         let end = Instant::now() + self.timeout;
         let mut attempt = self.clone();
+        let mut doubt = None;
         loop {
             // A third of the time for the first answer leaves two more chances within the caller's own timeout.
             let left = end.saturating_duration_since(Instant::now());
@@ -123,11 +124,17 @@ impl GatewayHandle {
                 Ok(order) => return Ok(order),
                 Err(error) => error,
             };
-            let unknown = error.maybe_executed() || matches!(error, Error::Disconnected);
-            if !unknown || Instant::now() + RESEND_PAUSE >= end {
+            if is_last_word(&error, doubt.is_some()) {
                 return Err(error);
             }
             tracing::info!(orderid = %request.orderid, %error, "outcome unknown, sending the same order id again");
+            if error.maybe_executed() {
+                doubt = Some(error.clone());
+            }
+            if Instant::now() + RESEND_PAUSE >= end {
+                // That a later attempt certainly did nothing says nothing of an earlier one.
+                return Err(doubt.unwrap_or(error));
+            }
             tokio::time::sleep(RESEND_PAUSE).await;
         }
     }
@@ -550,6 +557,18 @@ fn check_finite(numbers: &[(&str, Option<f64>)]) -> Result<(), Error> {
     }
 }
 
+/// Whether an attempt's failure settles what became of the order. Once an earlier attempt may have been executed, only
+/// a refusal that judged the order does; that the gateway is away, busy or halted says nothing of the earlier attempt.
+fn is_last_word(error: &Error, in_doubt: bool) -> bool {
+    if error.maybe_executed() || matches!(error, Error::Disconnected) {
+        return false;
+    }
+    match error {
+        Error::Rpc(refusal) => !in_doubt || !refusal.code.is_retryable(),
+        _ => !in_doubt,
+    }
+}
+
 fn check_id(orderid: &OrderId) -> Result<(), Error> {
     orderid.check_client_allocated().map_err(|error| Error::InvalidRequest(error.to_string()))
 }
@@ -581,6 +600,26 @@ mod tests {
         let mut pages = Pages::default();
         assert!(pages.take(page(&[1], Some("b"), None)).is_ok());
         assert!(pages.take(page(&[1], Some("b"), None)).is_err());
+    }
+
+    #[test]
+    fn a_later_failure_does_not_settle_an_earlier_doubt() {
+        let timeout = |maybe_executed| Error::Timeout {
+            gateway: "sim1".into(),
+            method: "send_order".to_owned(),
+            timeout: Duration::from_secs(1),
+            maybe_executed,
+        };
+        let gone = Error::GatewayNotRunning { gateway: "sim1".into(), method: "send_order".to_owned() };
+        let refused = |code| Error::Rpc(protocol::RpcError::new(code, ""));
+        for error in [timeout(false), gone, refused(ErrorCode::NotReady), refused(ErrorCode::Halted)] {
+            assert!(is_last_word(&error, false), "{error}");
+            assert!(!is_last_word(&error, true), "{error}");
+        }
+        for error in [timeout(true), refused(ErrorCode::Internal), Error::Disconnected] {
+            assert!(!is_last_word(&error, false) && !is_last_word(&error, true), "{error}");
+        }
+        assert!(is_last_word(&refused(ErrorCode::RiskRejected), true));
     }
 
     #[test]
