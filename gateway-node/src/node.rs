@@ -337,7 +337,7 @@ impl Running {
             VenueCommand::QueryPosition(token) => return self.queried(token, |gateway| gateway.query_position(token)),
         };
         if let Some((to, answer)) = answer {
-            let answer = outcome.as_ref().map_err(refusal).and_then(|()| answer);
+            let answer = outcome.as_ref().map_err(refusal).and(answer);
             self.answer(to, answer);
         }
         if let Err(error) = outcome {
