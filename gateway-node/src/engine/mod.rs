@@ -133,10 +133,10 @@ pub enum VenueCommand {
     Subscribe(Vec<InstrumentId>, Option<ReplyTo>),
     /// Ticks no longer wanted.
     Unsubscribe(Vec<InstrumentId>),
-    /// Cancel an order; the call, if any, is answered with what the adapter says.
-    Cancel(VenueReference, Option<ReplyTo>),
-    /// Cancel a quote; the call, if any, is answered with what the adapter says.
-    CancelQuote(VenueReference, Option<ReplyTo>),
+    /// Cancel an order; the call, if any, is answered with this if the adapter takes it, or with its refusal.
+    Cancel(VenueReference, Option<(ReplyTo, Reply)>),
+    /// Cancel a quote; the call, if any, is answered with this if the adapter takes it, or with its refusal.
+    CancelQuote(VenueReference, Option<(ReplyTo, Reply)>),
     /// Ask for bars.
     QueryHistory(QueryToken, Box<protocol::HistoryRequest>),
     /// Ask for the account.
