@@ -82,7 +82,8 @@ async fn an_order_of_unknown_outcome_is_resolved_under_the_same_id() {
     gateway.answer("send_order", Answer::Silence);
     let client = Client::connect(server.url()).await.expect("connects");
     let handle = client.gateway("sim1").with_timeout(Duration::from_secs(6));
-    let (wanted, sending) = (request("o1"), async { handle.send_order_resolved(&request("o1")).await });
+    let wanted = request("o1");
+    let sending = handle.send_order_resolved(&wanted);
     let answering = async {
         eventually("the first attempt", async || !gateway.calls_of("send_order").is_empty()).await;
         gateway.answer("send_order", accepted("o1"));
@@ -90,6 +91,19 @@ async fn an_order_of_unknown_outcome_is_resolved_under_the_same_id() {
     let (sent, ()) = tokio::join!(sending, answering);
     assert_eq!(sent.expect("resolved").orderid, wanted.orderid);
     assert!(gateway.calls_of("send_order").len() > 1);
+
+    // A gateway that cannot look now has not said that the order does not exist.
+    gateway.answer("send_order", Answer::Silence);
+    let earlier = gateway.calls_of("send_order").len();
+    let handle = handle.with_timeout(Duration::from_millis(1_500));
+    let wanted = request("o2");
+    let refusing = async {
+        eventually("the first attempt", async || gateway.calls_of("send_order").len() > earlier).await;
+        gateway.answer("send_order", Answer::Error(ErrorCode::NotReady, "logging in"));
+    };
+    let (sent, ()) = tokio::join!(handle.send_order_resolved(&wanted), refusing);
+    let error = sent.expect_err("nobody knows");
+    assert!(error.maybe_executed(), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
