@@ -115,7 +115,7 @@ impl GatewayHandle {
     pub async fn send_order_resolved(&self, request: &OrderRequest) -> Result<Order, Error> {
         let end = Instant::now() + self.timeout;
         let mut attempt = self.clone();
-        let mut unknown = None;
+        let mut doubt = None;
         loop {
             // A third of the time for the first answer leaves two more chances within the caller's own timeout.
             let left = end.saturating_duration_since(Instant::now());
@@ -124,14 +124,17 @@ impl GatewayHandle {
                 Ok(order) => return Ok(order),
                 Err(error) => error,
             };
-            match after(&error, unknown.is_some()) {
-                Next::Fail => return Err(error),
-                Next::Again => unknown = unknown.or(error.maybe_executed().then(|| error.clone())),
+            if is_last_word(&error, doubt.is_some()) {
+                return Err(error);
+            }
+            tracing::info!(orderid = %request.orderid, %error, "outcome unknown, sending the same order id again");
+            if error.maybe_executed() {
+                doubt = Some(error.clone());
             }
             if Instant::now() + RESEND_PAUSE >= end {
-                return Err(unknown.unwrap_or(error));
+                // That a later attempt certainly did nothing says nothing of an earlier one.
+                return Err(doubt.unwrap_or(error));
             }
-            tracing::info!(orderid = %request.orderid, %error, "sending the same order id again");
             tokio::time::sleep(RESEND_PAUSE).await;
         }
     }
@@ -514,23 +517,6 @@ impl GatewayHandle {
     }
 }
 
-/// What to do after an attempt to send an order has failed.
-#[derive(Debug, PartialEq, Eq)]
-enum Next {
-    Fail,
-    Again,
-}
-
-/// A refusal is final, because the gateway looks for the id before anything else: it would have told of an earlier
-/// attempt that came through. What only says that it cannot look now is no answer to an attempt of unknown outcome.
-fn after(error: &Error, unknown: bool) -> Next {
-    let cannot_say = error.maybe_executed() || matches!(error, Error::Disconnected);
-    match cannot_say || (unknown && error.is_retryable()) {
-        true => Next::Again,
-        false => Next::Fail,
-    }
-}
-
 /// Reads a page. Of what a newer node may have put into it, only the items not understood are left out.
 fn read_page<T: DeserializeOwned>(answer: &[u8], method: Method) -> Result<Page<T>, codec::DecodeError> {
     let error = match codec::decode::<Page<T>>(answer) {
@@ -595,6 +581,18 @@ fn check_finite(numbers: &[(&str, Option<f64>)]) -> Result<(), Error> {
     }
 }
 
+/// Whether an attempt's failure settles what became of the order. Once an earlier attempt may have been executed, only
+/// a refusal that judged the order does; that the gateway is away, busy or halted says nothing of the earlier attempt.
+fn is_last_word(error: &Error, in_doubt: bool) -> bool {
+    if error.maybe_executed() || matches!(error, Error::Disconnected) {
+        return false;
+    }
+    match error {
+        Error::Rpc(refusal) => !in_doubt || !refusal.code.is_retryable(),
+        _ => !in_doubt,
+    }
+}
+
 fn check_id(orderid: &OrderId) -> Result<(), Error> {
     orderid.check_client_allocated().map_err(|error| Error::InvalidRequest(error.to_string()))
 }
@@ -637,20 +635,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_stays_unknown_until_the_gateway_has_looked() {
+    fn a_later_failure_does_not_settle_an_earlier_doubt() {
+        let timeout = |maybe_executed| Error::Timeout {
+            gateway: "sim1".into(),
+            method: "send_order".to_owned(),
+            timeout: Duration::from_secs(1),
+            maybe_executed,
+        };
+        let gone = Error::GatewayNotRunning { gateway: "sim1".into(), method: "send_order".to_owned() };
         let refused = |code| Error::Rpc(protocol::RpcError::new(code, ""));
-        let lost = Error::ConnectionLost { gateway: "g".into(), method: "send_order".to_owned(), maybe_executed: true };
-        for (error, first, later) in [
-            (lost, Next::Again, Next::Again),
-            (Error::Disconnected, Next::Again, Next::Again),
-            (refused(ErrorCode::NotReady), Next::Fail, Next::Again),
-            (refused(ErrorCode::Overloaded), Next::Fail, Next::Again),
-            (refused(ErrorCode::RiskRejected), Next::Fail, Next::Fail),
-            (refused(ErrorCode::OrderIdReused), Next::Fail, Next::Fail),
-            (Error::InvalidRequest(String::new()), Next::Fail, Next::Fail),
-        ] {
-            assert_eq!((after(&error, false), after(&error, true)), (first, later), "{error}");
+        for error in [timeout(false), gone, refused(ErrorCode::NotReady), refused(ErrorCode::Halted)] {
+            assert!(is_last_word(&error, false), "{error}");
+            assert!(!is_last_word(&error, true), "{error}");
         }
+        for error in [timeout(true), refused(ErrorCode::Internal), Error::Disconnected] {
+            assert!(!is_last_word(&error, false) && !is_last_word(&error, true), "{error}");
+        }
+        assert!(is_last_word(&refused(ErrorCode::RiskRejected), true));
     }
 
     #[test]

@@ -77,7 +77,10 @@ impl Failure {
                 advice: format!("Its id is {id}. Ask what became of it: gatectl -g {gateway} {ask}"),
             }
         } else {
-            error.into()
+            match error {
+                Error::Timeout { .. } => Failure::NoAnswer(format!("{error}; nothing was sent")),
+                error => error.into(),
+            }
         }
     }
 }
@@ -179,6 +182,9 @@ mod tests {
         // The node may break after it took the order: its error is no refusal then.
         let internal = Error::Rpc(RpcError::new(ErrorCode::Internal, "broke"));
         assert_eq!(Failure::of_order(internal, "sim1", &id, "orders a-1").code(), 4);
+        // The clock could not be measured, so that nothing was sent: still no answer, but no unknown order.
+        let failure = Failure::of_order(timeout(false), "sim1", &id, "orders a-1");
+        assert!(failure.code() == 4 && failure.to_string().ends_with("nothing was sent"), "{failure}");
         let refused = Error::Rpc(RpcError::new(ErrorCode::Halted, "halted"));
         assert_eq!(Failure::of_order(refused, "sim1", &id, "orders a-1").code(), 1);
     }

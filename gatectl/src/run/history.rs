@@ -20,7 +20,7 @@ impl Session {
         } else {
             self.decimals(&gateway, std::iter::once(instrument.clone())).await.of(&instrument)
         };
-        let empty = format!("no bars of {instrument} since {}", request.start.to_rfc3339());
+        let empty = format!("no bars of {instrument} since {}", request.start.format("%Y-%m-%d %H:%M:%S %:z"));
         self.out.list(rows::BAR, &bars, |bar| rows::bar(bar, places), &empty)
     }
 
@@ -35,7 +35,7 @@ impl Session {
                 Err(error) => failures.push(error.into()),
             }
         }
-        contracts.sort_by_key(|c: &Contract| (c.exchange, c.symbol.clone(), c.gateway_name.clone()));
+        contracts.sort_by_key(|c: &Contract| (c.exchange.as_str(), c.symbol.clone(), c.gateway_name.clone()));
         if !contracts.is_empty() || failures.is_empty() {
             self.out.list(rows::CONTRACT, &contracts, rows::contract, "no such contracts")?;
         }

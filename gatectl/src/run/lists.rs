@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::ticks::missed_sentence;
-use super::{Session, ctrl_c, first_failure};
+use super::{Session, first_failure};
 use crate::args::{AccountsArgs, ListArgs, OrdersArgs, PositionsArgs, QuotesArgs, TradesArgs};
 use crate::exit::Failure;
 use crate::format::Decimals;
@@ -212,10 +212,19 @@ impl Session {
         count: Option<u64>,
     ) -> Result<(), Failure> {
         let mut left = count.unwrap_or(u64::MAX);
+        let (mut health, mut interrupt) = (self.client.health(), self.interrupt.clone());
         loop {
             let update = tokio::select! {
+                biased;
+                () = interrupt.pressed() => return Ok(()),
                 update = stream.next() => update,
-                () = ctrl_c() => return Ok(()),
+                event = health.next() => {
+                    if let Some(sentence) = event.and_then(|event| self.health_sentence(&event)) {
+                        self.out.remark(&sentence)?;
+                        self.out.flush()?;
+                    }
+                    continue;
+                }
             };
             match update {
                 Some(Update::Event(event)) => {

@@ -1,15 +1,19 @@
 //! Runs a command: connects, finds the gateway that is meant, hands over to the command's family.
 
 mod history;
+mod interrupt;
 mod lists;
 mod operate;
 mod order;
 mod ticks;
 
+use std::time::Duration;
+
 use client_sdk::{Client, ConnectOptions, GatewayHandle};
 use futures::future::join_all;
 use protocol::{InstrumentId, Name, OrderId, Timestamp};
 
+use self::interrupt::Interrupt;
 use crate::args::{Command, Global, Subscribe, nearest};
 use crate::exit::Failure;
 use crate::format::Decimals;
@@ -18,27 +22,33 @@ use crate::out::{Out, note};
 /// Price steps are looked up for so many instruments of a list; beyond, prices are shown with the digits they have.
 const PRICE_STEPS: usize = 64;
 
+/// How long a command that handles Ctrl-C itself may take over it (a subscription is given back, an answer that is
+/// awaited is given up) before it is ended all the same.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// A connection, and what was asked for on the command line.
 pub struct Session {
     pub client: Client,
     pub global: Global,
     pub out: Out,
+    pub interrupt: Interrupt,
 }
 
 /// Runs every command but `watch` and `completions`.
 pub async fn run(global: Global, command: Command, colored: bool) -> Result<(), Failure> {
     // What is wrong on the command line is said before anything is connected.
     let command = Checked::new(command, now())?;
-    let client = connect(&global).await?;
+    let mut interrupt = Interrupt::listen();
+    let client = tokio::select! {
+        client = connect(&global) => client?,
+        () = interrupt.pressed() => return Err(Failure::Interrupted),
+    };
     let out = Out::new(global.json, colored);
-    let mut session = Session { client, global, out };
-    let outcome = if command.ends_on_ctrl_c() {
-        session.dispatch(command).await
-    } else {
-        tokio::select! {
-            outcome = session.dispatch(command) => outcome,
-            () = ctrl_c() => Err(Failure::Interrupted),
-        }
+    let mut session = Session { client, global, out, interrupt: interrupt.clone() };
+    let grace = if command.ends_on_ctrl_c() { GRACE } else { Duration::ZERO };
+    let outcome = tokio::select! {
+        outcome = session.dispatch(command) => outcome,
+        () = async { interrupt.pressed().await; tokio::time::sleep(grace).await } => Err(Failure::Interrupted),
     };
     match outcome {
         Err(Failure::NotServed { gateway, method, sentence }) => {
@@ -176,7 +186,7 @@ pub async fn connect(global: &Global) -> Result<Client, Failure> {
     let mut options = ConnectOptions::new(&global.server)
         .name(format!("gatectl-{}", OrderId::generate()))
         .timeout(global.timeout)
-        .connect_timeout(global.timeout.min(std::time::Duration::from_secs(5)));
+        .connect_timeout(global.timeout.min(Duration::from_secs(5)));
     if let Some(path) = &global.credentials {
         options = options.credentials_file(path);
     }
@@ -228,13 +238,6 @@ fn no_method(gateway: &str, method: &str, mut methods: Vec<String>, sentence: St
 
 fn nothing_runs(server: &str) -> String {
     format!("no gateway is running at {server}: start a gateway-node, or give another --server")
-}
-
-/// Waits for Ctrl-C. Where that cannot be listened for, it never comes, and the system ends the program instead.
-pub async fn ctrl_c() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
-    }
 }
 
 /// Tells on standard error what failed of several calls, and gives the first failure as the outcome.

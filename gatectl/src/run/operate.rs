@@ -5,7 +5,7 @@ use futures::future::join_all;
 use protocol::rpc::{Halt, Halted, Resume};
 
 use super::ticks::missed_sentence;
-use super::{Session, ctrl_c, first_failure};
+use super::{Session, first_failure};
 use crate::args::{CallArgs, HaltArgs, LogsArgs, ResumeArgs, StatusArgs};
 use crate::exit::Failure;
 use crate::rows;
@@ -31,10 +31,12 @@ impl Session {
 
     async fn follow_status(&mut self) -> Result<(), Failure> {
         let mut statuses = self.client.statuses(self.global.gateway.as_deref()).await?;
+        let mut interrupt = self.interrupt.clone();
         loop {
             let update = tokio::select! {
+                biased;
+                () = interrupt.pressed() => return Ok(()),
                 update = statuses.next() => update,
-                () = ctrl_c() => return Ok(()),
             };
             match update {
                 Some(Update::Event(event)) => self.out.item(rows::STATUS, &event.data, rows::status)?,
@@ -51,10 +53,12 @@ impl Session {
     pub(super) async fn logs(&mut self, args: LogsArgs) -> Result<(), Failure> {
         let mut lines = self.client.logs(None, self.global.gateway.as_deref()).await?;
         let mut left = args.count.unwrap_or(u64::MAX);
+        let mut interrupt = self.interrupt.clone();
         while left > 0 {
             let update = tokio::select! {
+                biased;
+                () = interrupt.pressed() => return Ok(()),
                 update = lines.next() => update,
-                () = ctrl_c() => return Ok(()),
             };
             match update {
                 Some(Update::Event(event)) if event.data.level >= args.level => {

@@ -7,9 +7,9 @@ use protocol::{
     CancelRequest, ErrorCode, Name, OmsEvent, OmsState, Order, OrderId, OrderRequest, OrderStatus, RpcError,
 };
 
+use super::Session;
 use super::lists::external_owner;
 use super::ticks::missed_sentence;
-use super::{Session, ctrl_c};
 use crate::args::{CancelAllArgs, CancelArgs};
 use crate::exit::Failure;
 use crate::format::Decimals;
@@ -20,9 +20,10 @@ impl Session {
     pub(super) async fn send(&mut self, request: OrderRequest, wait: bool) -> Result<(), Failure> {
         let id = request.orderid.clone();
         let instrument = request.instrument();
+        let mut interrupt = self.interrupt.clone();
         let gateway = tokio::select! {
             gateway = self.gateway_of(&instrument) => gateway?,
-            () = ctrl_c() => return Err(Failure::Interrupted), // nothing was sent yet
+            () = interrupt.pressed() => return Err(Failure::Interrupted), // nothing was sent yet
         };
         // Listening begins before the order can change.
         let changes = if wait {
@@ -33,7 +34,7 @@ impl Session {
         };
         let sent = tokio::select! {
             sent = gateway.send_order_resolved(&request) => sent,
-            () = ctrl_c() => return Err(interrupted(&gateway, &id, "while the order was being sent")),
+            () = interrupt.pressed() => return Err(interrupted(&gateway, &id, "while the order was being sent")),
         };
         let order = sent.map_err(|error| Failure::of_order(error, gateway.name(), &id, &format!("orders {id}")))?;
         let decimals = if self.out.is_json() {
@@ -61,6 +62,7 @@ impl Session {
         let key = OrderKey::from(&order);
         let id = order.orderid.clone();
         let mut state = OmsState::default();
+        let mut interrupt = self.interrupt.clone();
         let mut news = Some(order);
         loop {
             if let Some(order) = news.take()
@@ -76,19 +78,20 @@ impl Session {
             }
             let update = tokio::select! {
                 update = changes.next() => update,
-                () = ctrl_c() => return Err(interrupted(gateway, &id, "before the order was finished")),
+                () = interrupt.pressed() => return Err(interrupted(gateway, &id, "before the order was finished")),
             };
             match update {
                 Some(Update::Event(event)) => news = Some(event.data),
                 Some(Update::Missed(missed)) => {
                     self.out.remark(&missed_sentence(&missed))?;
                     // What was missed may have been this order's end.
-                    news = gateway.get_order(&id).await?;
+                    let asked = gateway.get_order(&id).await;
+                    news = asked.map_err(|error| lost_sight(error, gateway, &id))?;
                 }
                 Some(Update::Disconnected) => self.out.remark("connection lost, trying again")?,
                 Some(Update::Reconnected) => self.out.remark("connected again")?,
                 Some(_) => {}
-                None => return Err(Failure::of_order(Error::Disconnected, gateway.name(), &id, "")),
+                None => return Err(lost_sight(Error::Disconnected, gateway, &id)),
             }
         }
     }
@@ -172,11 +175,17 @@ fn verdict(order: &Order) -> Result<(), Failure> {
     }
 }
 
+/// The order was accepted, and how it ends cannot be seen from here any more.
+fn lost_sight(error: Error, gateway: &GatewayHandle, id: &OrderId) -> Failure {
+    Failure::Unknown { what: error.to_string(), advice: ask(gateway, id) }
+}
+
+fn ask(gateway: &GatewayHandle, id: &OrderId) -> String {
+    format!("Its id is {id}. Ask what became of it: gatectl -g {} orders {id}", gateway.name())
+}
+
 fn interrupted(gateway: &GatewayHandle, id: &OrderId, when: &str) -> Failure {
-    Failure::Unknown {
-        what: format!("interrupted {when}"),
-        advice: format!("Its id is {id}. Ask what became of it: gatectl -g {} orders {id}", gateway.name()),
-    }
+    Failure::Unknown { what: format!("interrupted {when}"), advice: ask(gateway, id) }
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use client_sdk::{Error, GatewayHandle, Missed, MissedCause, TickStream, Update};
+use client_sdk::{Error, GatewayHandle, HealthEvent, Missed, MissedCause, TickStream, Update};
 use futures::FutureExt;
-use protocol::{Event, InstrumentId, Tick};
+use protocol::{Event, InstrumentId, Name, Tick};
 
-use super::{PRICE_STEPS, Session, ctrl_c};
+use super::{PRICE_STEPS, Session};
 use crate::args::{Subscribe, TicksArgs};
 use crate::exit::Failure;
 use crate::format::Decimals;
@@ -60,15 +60,24 @@ impl Session {
     async fn print_ticks(&mut self, mut stream: TickStream, count: Option<u64>) -> Result<(), Failure> {
         let mut left = count.unwrap_or(u64::MAX);
         let mut steps = PriceSteps::default();
+        let (mut health, mut interrupt) = (self.client.health(), self.interrupt.clone());
         loop {
             // Under load the lines of many ticks leave in one write; none waits for the next tick.
-            let update = match stream.next().now_or_never() {
+            let ready = if interrupt.pressed().now_or_never().is_none() { stream.next().now_or_never() } else { None };
+            let update = match ready {
                 Some(update) => update,
                 None => {
                     self.out.flush()?;
                     tokio::select! {
+                        biased;
+                        () = interrupt.pressed() => return self.out.flush(),
                         update = stream.next() => update,
-                        () = ctrl_c() => return self.out.flush(),
+                        event = health.next() => {
+                            if let Some(sentence) = event.and_then(|event| self.health_sentence(&event)) {
+                                self.out.remark(&sentence)?;
+                            }
+                            continue;
+                        }
                     }
                 }
             };
@@ -89,6 +98,26 @@ impl Session {
                 Some(_) => {}
                 None => return Err(Error::Disconnected.into()),
             }
+        }
+    }
+}
+
+impl Session {
+    /// What to say in a stream when a gateway that it is about goes or comes: silence would look like a quiet market.
+    pub(super) fn health_sentence(&self, event: &HealthEvent) -> Option<String> {
+        let ours = |gateway: &Name| self.global.gateway.as_ref().is_none_or(|asked| asked == gateway);
+        match event {
+            HealthEvent::GatewayLost { gateway, silent_for } if ours(gateway) => {
+                Some(format!("gateway {gateway} LOST: silent for {:.0} s", silent_for.as_secs_f64()))
+            }
+            HealthEvent::GatewayRecovered { gateway, .. } if ours(gateway) => {
+                Some(format!("gateway {gateway} is back"))
+            }
+            HealthEvent::GatewayState { gateway, from: Some(from), to, reason } if ours(gateway) => {
+                let why = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+                Some(format!("gateway {gateway}: {from} -> {to}{why}"))
+            }
+            _ => None,
         }
     }
 }

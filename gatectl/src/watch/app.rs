@@ -27,7 +27,7 @@ pub enum Update {
     State { gateway: Name, state: Arc<OmsState> },
     /// An instrument's newest tick.
     Tick(Box<Event<Tick>>),
-    /// So many ticks were lost, or replaced by newer ones, on the way here.
+    /// So many ticks were lost on the way here.
     TicksMissed(u64),
     /// An instrument's price step.
     Contract(Box<Contract>),
@@ -392,7 +392,7 @@ impl Model {
                 let rows = ticks.skip(skip).take(room).map(|(_, t)| self.tick_row(t)).collect();
                 let title = match self.ticks_missed {
                     0 => "Ticks".into(),
-                    missed => format!("Ticks ({} skipped)", count(missed)),
+                    missed => format!("Ticks ({} lost)", count(missed)),
                 };
                 (title, TICKS, rows, "no ticks yet: gatectl watch --subscribe SYMBOL.EXCHANGE asks for some")
             }
@@ -522,11 +522,11 @@ const GATEWAYS: &[Column] = &[
 
 const TICKS: &[Column] = &[
     text("INSTRUMENT", 11),
-    number("LAST", 8),
-    number("CHANGE", 7),
-    number("BID x VOL", 12),
-    number("ASK x VOL", 12),
-    number("VOLUME", 8),
+    number("LAST", 7),
+    number("CHANGE", 6),
+    number("BID x VOL", 11),
+    number("ASK x VOL", 11),
+    number("VOLUME", 7),
     text("TIME", 8),
     text("GATEWAY", 7),
     number("OPEN INT", 8),

@@ -142,17 +142,16 @@ fn parameters<T: DeserializeOwned>(payload: &[u8]) -> Result<T, RpcError> {
             format!("the request has {} bytes; the most that is taken is {MAX_REQUEST}", payload.len()),
         ));
     }
-    let blank = payload.iter().all(u8::is_ascii_whitespace) || payload.trim_ascii() == b"null";
-    let payload: &[u8] = if blank { b"{}" } else { payload };
     // serde would read an array as a struct by position; parameters are named.
-    if !payload.trim_ascii_start().starts_with(b"{") {
+    let first = payload.trim_ascii_start().first();
+    if first.is_some_and(|byte| *byte != b'{') && payload.trim_ascii() != b"null" {
         let message = match codec::decode::<serde_json::Value>(payload) {
             Ok(_) => "parameters are a JSON object of named values, for example {\"symbol\": \"rb2410\"}".to_owned(),
             Err(error) => error.to_string(),
         };
         return Err(RpcError::new(ErrorCode::BadRequest, message));
     }
-    codec::decode(payload).map_err(|error| RpcError::new(ErrorCode::BadRequest, error.to_string()))
+    protocol::rpc::read_params(payload)
 }
 
 /// A query that the venue has not answered yet.

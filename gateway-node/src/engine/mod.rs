@@ -444,7 +444,14 @@ impl Engine {
     }
 
     /// Applies an event and journals it, unless it changes nothing.
+    ///
+    /// An event with a number that no venue can mean changes nothing either: what the venue meant is uncertain, so the
+    /// gateway is DIRTY until a snapshot says.
     fn record(&mut self, now: Now, event: OmsEvent, out: &mut Effects) -> Applied {
+        if let Some(field) = event.malformed_field() {
+            self.on_malformed(now, field, &event, out);
+            return Applied::Unchanged;
+        }
         if self.state.apply(&event) == Applied::Unchanged {
             return Applied::Unchanged;
         }
@@ -470,6 +477,12 @@ impl Engine {
             data: event,
         }))));
         Applied::Changed
+    }
+
+    fn on_malformed(&mut self, now: Now, field: &str, event: &OmsEvent, out: &mut Effects) {
+        let line = format!("the venue sent `{field}` as no number can be; ignored: {event:?}");
+        self.log(now, LogLevel::Error, line.chars().take(500).collect::<String>(), out);
+        self.on_uncertain(now, "the venue sent an impossible number", out);
     }
 
     fn merged(&self, event: OmsEvent) -> OmsEvent {
@@ -565,5 +578,7 @@ fn encode<T: Serialize>(value: &T) -> Reply {
     protocol::codec::encode(value).map_err(|error| RpcError::new(ErrorCode::Internal, error.to_string()))
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

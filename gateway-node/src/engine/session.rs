@@ -194,18 +194,27 @@ impl Engine {
 
     /// Events of the venue were lost: what it holds is uncertain until a snapshot says.
     pub fn on_overflow(&mut self, now: Now, out: &mut Effects) {
-        self.log(now, LogLevel::Critical, "venue events were lost: reconciling; orders are refused, cancels flow", out);
-        if self.session.is_logged_in() {
-            self.session.move_to(
-                GatewayState::Dirty,
-                Some("venue events were lost".to_owned()),
-                Some(now.mono + PATIENCE),
-            );
-            out.push(Effect::Venue(VenueCommand::Snapshot));
-        } else if self.session.state == GatewayState::Connecting {
+        if self.session.state == GatewayState::Connecting {
             // The loss may have been of the login's own answer.
             self.on_disconnected(now, "the login's answer was lost".to_owned(), out);
+        } else {
+            self.on_uncertain(now, "venue events were lost", out);
         }
+    }
+
+    /// Orders are refused and cancels flow until a snapshot is reconciled. While one is awaited no second one is
+    /// asked for: a venue that answers each with the same nonsense is asked again only when patience runs out.
+    pub(super) fn on_uncertain(&mut self, now: Now, reason: &str, out: &mut Effects) {
+        if !self.session.is_logged_in() {
+            return;
+        }
+        let awaited = self.session.state == GatewayState::Dirty && reason != "venue events were lost";
+        if awaited {
+            return;
+        }
+        self.log(now, LogLevel::Critical, format!("{reason}: reconciling; orders are refused, cancels flow"), out);
+        self.session.move_to(GatewayState::Dirty, Some(reason.to_owned()), Some(now.mono + PATIENCE));
+        out.push(Effect::Venue(VenueCommand::Snapshot));
     }
 
     /// The adapter itself failed: a command could not even be handed over.

@@ -592,3 +592,19 @@ fn heads_count_each_owners_events_and_the_shared_ones() {
     assert_eq!((head.owner.as_str(), head.count), ("default", 1));
     assert_eq!(head.journal_seq, bench.engine.journal_seq());
 }
+
+#[test]
+fn an_impossible_number_of_the_venue_makes_the_gateway_dirty_once() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    let submit = bench.submit();
+    bench.take();
+    bench.venue(VenueEvent::Order(bench.told(&submit, OrderStatus::PartTraded, f64::NAN)));
+    bench.venue(VenueEvent::Order(bench.told(&submit, OrderStatus::PartTraded, f64::NAN)));
+    let effects = bench.take();
+    assert_eq!(bench.engine.gateway_state(), GatewayState::Dirty);
+    assert_eq!(effects.iter().filter(|e| matches!(e, Effect::Venue(VenueCommand::Snapshot))).count(), 1);
+    assert!(!kinds(&effects).contains(&"journal"));
+    bench.snapshot("1-1", vec![bench.told(&submit, OrderStatus::PartTraded, 1.0)]);
+    assert_eq!(bench.engine.gateway_state(), GatewayState::Ready);
+}
