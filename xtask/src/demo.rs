@@ -15,7 +15,7 @@ use tokio::process::Command;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::process::{Running, terminate};
+use crate::process::{Running, interrupt};
 use crate::{fetch_nats, workspace};
 use market::Market;
 
@@ -90,7 +90,8 @@ impl Demo {
         let mut strategy = None;
         let played = self.play(args, &mut node, &mut strategy, asked).await;
         // Whatever happened: first who trades, then what it trades through.
-        let stopped = self.stop(strategy, node, asked).await;
+        let told = played.is_err();
+        let stopped = self.stop(strategy, node, asked, told).await;
         played.and(stopped)
     }
 
@@ -148,7 +149,7 @@ impl Demo {
             () = time_is_up => {}
             () = asked.wait() => {}
         }
-        terminate(&view);
+        interrupt(&view);
         if !matches!(timeout(Duration::from_secs(3), view.wait()).await, Ok(Ok(status)) if status.success()) {
             view.kill().await.context("cannot end gatectl watch")?;
             // Out of the alternate screen, cursor shown, line mode: a view that was killed could not do it.
@@ -189,44 +190,42 @@ impl Demo {
         command
     }
 
+    /// Stops the strategy, then the node. `told`: what went wrong before is being told, and need not be shown again.
     async fn stop(
         &self,
         strategy: Option<Running>,
         node: Running,
         asked: &mut StopRequests,
+        told: bool,
     ) -> anyhow::Result<ExitCode> {
         let mut good = true;
-        let mut killed = false;
-        for (running, patience) in
-            strategy.map(|strategy| (strategy, STRATEGY_PATIENCE)).into_iter().chain([(node, NODE_PATIENCE)])
-        {
+        let strategy = strategy.map(|strategy| (strategy, STRATEGY_PATIENCE));
+        for (running, patience) in strategy.into_iter().chain([(node, NODE_PATIENCE)]) {
             let name = running.name();
-            let last_words = running.last_words();
             tokio::select! {
                 ended = running.stop(patience) => {
                     let ended = ended?;
                     say(&format!("stopped   {ended}"));
-                    good &= ended.is_good();
-                    killed |= ended.was_killed();
                     if !ended.is_good() {
-                        say(&last_words);
+                        good = false;
+                        if !told {
+                            say(&ended.last_words());
+                        }
                     }
                 }
                 // Dropping what was being stopped kills it.
                 () = asked.wait() => {
                     say(&format!("stopped   {name} was killed, as you asked a second time"));
                     good = false;
-                    killed = true;
                 }
             }
         }
         let data = self.directory.join("data");
-        if killed {
-            end_left_over_broker(&data.join("broker/nats-server.pid")).await;
-        }
         if good {
             // The logs stay for whoever wants to read them; the journal is the bulk of it.
             let _ = std::fs::remove_dir_all(&data);
+        } else {
+            end_left_over_broker(&data.join("broker/nats-server.pid")).await;
         }
         Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -276,7 +275,7 @@ fn free_port() -> anyhow::Result<u16> {
     Ok(listener.local_addr()?.port())
 }
 
-/// A node that was killed could not stop its broker.
+/// A node that broke or was killed could not stop its broker.
 async fn end_left_over_broker(pid_file: &Path) {
     let Ok(pid) = std::fs::read_to_string(pid_file) else { return };
     let Ok(number) = pid.trim().parse::<i32>() else { return };
@@ -285,7 +284,7 @@ async fn end_left_over_broker(pid_file: &Path) {
     let command = String::from_utf8_lossy(&answer.stdout).into_owned();
     if number > 1 && command.contains("nats-server") && command.contains(&*pid_file.to_string_lossy()) {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(number), nix::sys::signal::Signal::SIGTERM);
-        say(&format!("stopped   nats-server (pid {number}), which the killed node left behind"));
+        say(&format!("stopped   nats-server (pid {number}), which the node left behind"));
     }
 }
 

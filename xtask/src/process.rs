@@ -25,6 +25,7 @@ pub struct Ended {
     name: &'static str,
     status: ExitStatus,
     killed: bool,
+    log: PathBuf,
 }
 
 impl Running {
@@ -38,6 +39,9 @@ impl Running {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
+            // The output is a file, of which the last lines are shown: an error's backtrace would fill them.
+            .env("NO_COLOR", "1")
+            .env("RUST_LIB_BACKTRACE", "0")
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
@@ -68,18 +72,13 @@ impl Running {
     /// # Errors
     /// If it cannot be waited for.
     pub async fn stop(mut self, patience: Duration) -> anyhow::Result<Ended> {
-        terminate(&self.child);
-        let name = self.name;
-        if let Ok(status) = timeout(patience, self.child.wait()).await {
-            return Ok(Ended {
-                name,
-                status: status.with_context(|| format!("cannot wait for {name}"))?,
-                killed: false,
-            });
+        interrupt(&self.child);
+        let killed = timeout(patience, self.child.wait()).await.is_err();
+        if killed {
+            self.child.kill().await.with_context(|| format!("cannot kill {}", self.name))?;
         }
-        self.child.kill().await.with_context(|| format!("cannot kill {name}"))?;
-        let status = self.child.wait().await.with_context(|| format!("cannot wait for {name}"))?;
-        Ok(Ended { name, status, killed: true })
+        let status = self.ended().await?;
+        Ok(Ended { name: self.name, status, killed, log: self.log })
     }
 }
 
@@ -89,9 +88,9 @@ impl Ended {
         self.status.success()
     }
 
-    /// Whether it had to be killed.
-    pub fn was_killed(&self) -> bool {
-        self.killed
+    /// The last lines that it wrote.
+    pub fn last_words(&self) -> String {
+        last_lines(&self.log, 15)
     }
 }
 
@@ -111,11 +110,11 @@ pub fn told(status: ExitStatus) -> String {
     }
 }
 
-/// Asks a child to end; nothing happens if it has ended already.
-pub fn terminate(child: &Child) {
+/// Asks a child to end, as a Ctrl-C would; nothing happens if it has ended already.
+pub fn interrupt(child: &Child) {
     // A child that was not waited for keeps its number, so this cannot hit anybody else.
     if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
     }
 }
 
@@ -139,24 +138,24 @@ mod tests {
     #[tokio::test]
     async fn one_that_stops_when_asked_is_not_killed() {
         let dir = tempfile::tempdir().expect("directory");
-        let running = sh("trap 'echo bye; exit 0' TERM; echo ready > ready; while :; do sleep 0.01; done", dir.path());
+        let running = sh("trap 'echo bye; exit 0' INT; echo ready > ready; while :; do sleep 0.01; done", dir.path());
         while !dir.path().join("ready").exists() {
             tokio::task::yield_now().await;
         }
         let ended = running.stop(Duration::from_secs(20)).await.expect("stops");
-        assert!(ended.is_good() && !ended.was_killed(), "{ended}");
+        assert!(ended.is_good() && !ended.killed, "{ended}");
         assert!(last_lines(&dir.path().join("sh.log"), 5).contains("bye"));
     }
 
     #[tokio::test]
     async fn one_that_does_not_is() {
         let dir = tempfile::tempdir().expect("directory");
-        let running = sh("trap '' TERM; echo ready > ready; while :; do sleep 0.01; done", dir.path());
+        let running = sh("trap '' INT; echo ready > ready; while :; do sleep 0.01; done", dir.path());
         while !dir.path().join("ready").exists() {
             tokio::task::yield_now().await;
         }
         let ended = running.stop(Duration::from_millis(50)).await.expect("stops");
-        assert!(!ended.is_good() && ended.was_killed());
+        assert!(!ended.is_good() && ended.killed);
         assert_eq!(ended.to_string(), "sh was killed by signal 9, because it did not stop when asked");
     }
 

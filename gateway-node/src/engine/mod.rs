@@ -566,4 +566,6 @@ fn encode<T: Serialize>(value: &T) -> Reply {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
