@@ -116,6 +116,7 @@ impl Client {
             false => Some(Connection::open(&options, &format!("{name} market data")).await?),
         };
         let board = Board::open(&calls).await?;
+        calls.sync().await?;
         let inner = Inner {
             name,
             timeout: options.timeout,

@@ -107,11 +107,11 @@ impl GatewayHandle {
         self.ask(Method::SendOrder, request).await
     }
 
-    /// Sends an order and, while its outcome is unknown, sends it again under the same id until the gateway answers
-    /// or the handle's timeout has passed. There is never a second order.
+    /// Sends an order and, while its outcome is unknown or there is no connection, sends it again under the same id
+    /// until the gateway answers or the handle's timeout has passed. There is never a second order.
     ///
     /// # Errors
-    /// As [`Self::send_order`].
+    /// As [`Self::send_order`]; if any attempt's outcome stayed unknown, that attempt's error.
     pub async fn send_order_resolved(&self, request: &OrderRequest) -> Result<Order, Error> {
         let end = Instant::now() + self.timeout;
         let mut attempt = self.clone();
@@ -119,7 +119,7 @@ impl GatewayHandle {
         loop {
             // A third of the time for the first answer leaves two more chances within the caller's own timeout.
             let left = end.saturating_duration_since(Instant::now());
-            attempt.timeout = if left > self.timeout / 3 { self.timeout / 3 } else { left };
+            attempt.timeout = left.min(self.timeout / 3);
             let error = match attempt.send_order(request).await {
                 Ok(order) => return Ok(order),
                 Err(error) => error,
@@ -148,12 +148,13 @@ impl GatewayHandle {
         self.get_order(orderid).await
     }
 
-    /// Cancels an order of one's own.
+    /// Cancels an order of one's own: the cancel is on its way when this returns; the order's events tell how it went.
     ///
     /// # Errors
     /// [`ErrorCode::NotFound`], [`ErrorCode::OrderNotActive`]; otherwise as every call.
-    pub async fn cancel_order(&self, request: &CancelRequest) -> Result<Order, Error> {
-        self.ask(Method::CancelOrder, request).await
+    pub async fn cancel_order(&self, request: &CancelRequest) -> Result<(), Error> {
+        let Done {} = self.ask(Method::CancelOrder, request).await?;
+        Ok(())
     }
 
     /// Cancels all of one's own working orders and quotes, or those of one instrument.
@@ -183,12 +184,13 @@ impl GatewayHandle {
         self.ask(Method::SendQuote, request).await
     }
 
-    /// Cancels a quote of one's own, its id as `orderid`.
+    /// Cancels a quote of one's own, its id as `orderid`; the cancel is on its way when this returns.
     ///
     /// # Errors
     /// As [`Self::cancel_order`].
-    pub async fn cancel_quote(&self, request: &CancelRequest) -> Result<Quote, Error> {
-        self.ask(Method::CancelQuote, request).await
+    pub async fn cancel_quote(&self, request: &CancelRequest) -> Result<(), Error> {
+        let Done {} = self.ask(Method::CancelQuote, request).await?;
+        Ok(())
     }
 
     /// Bars, oldest first, all pages of them.
@@ -200,7 +202,7 @@ impl GatewayHandle {
         let mut params = QueryHistory { request: request.clone(), cursor: None, limit: None };
         let mut pages = Pages::default();
         loop {
-            let page = self.ask(Method::QueryHistory, &params).await?;
+            let page = self.page(Method::QueryHistory, &params).await?;
             match pages.take(page) {
                 Ok(None) => return Ok(pages.items),
                 Ok(cursor) => params.cursor = cursor,
@@ -488,13 +490,23 @@ impl GatewayHandle {
     pub(crate) async fn pages<T: DeserializeOwned>(&self, method: Method, mut params: List) -> Result<Pages<T>, Error> {
         let mut pages = Pages::default();
         loop {
-            let page = self.ask(method, &params).await?;
+            let page = self.page(method, &params).await?;
             match pages.take(page) {
                 Ok(None) => return Ok(pages),
                 Ok(cursor) => params.cursor = cursor,
                 Err(()) => return Err(self.endless(method)),
             }
         }
+    }
+
+    async fn page<T: DeserializeOwned>(&self, method: Method, params: &impl Serialize) -> Result<Page<T>, Error> {
+        let answer = self.call_raw(method.as_str(), params, None).await?;
+        read_page(&answer, method).map_err(|error| Error::Reply {
+            gateway: self.gateway.clone(),
+            method: method.as_str().to_owned(),
+            reason: error.to_string(),
+            maybe_executed: false,
+        })
     }
 
     fn endless(&self, method: Method) -> Error {
@@ -505,6 +517,20 @@ impl GatewayHandle {
             maybe_executed: false,
         }
     }
+}
+
+/// Reads a page. Of what a newer node may have put into it, only the items not understood are left out.
+fn read_page<T: DeserializeOwned>(answer: &[u8], method: Method) -> Result<Page<T>, codec::DecodeError> {
+    let error = match codec::decode::<Page<T>>(answer) {
+        Ok(page) => return Ok(page),
+        Err(error) => error,
+    };
+    let raw = codec::decode::<Page<serde_json::Value>>(answer)?;
+    let all = raw.items.len();
+    let items: Vec<T> = raw.items.into_iter().filter_map(|item| serde_json::from_value(item).ok()).collect();
+    let skipped = all - items.len();
+    tracing::warn!(method = method.as_str(), skipped, %error, "items of a list do not decode and are skipped");
+    Ok(Page { items, next: raw.next, journal_seq: raw.journal_seq })
 }
 
 /// A list put together from its pages.
@@ -600,6 +626,14 @@ mod tests {
         let mut pages = Pages::default();
         assert!(pages.take(page(&[1], Some("b"), None)).is_ok());
         assert!(pages.take(page(&[1], Some("b"), None)).is_err());
+    }
+
+    #[test]
+    fn an_item_that_is_not_understood_does_not_hide_the_others() {
+        let page = br#"{"items":[1,"two",3],"next":"c","journal_seq":9}"#;
+        let page = read_page::<u8>(page, Method::GetAllContracts).expect("the rest is read");
+        assert_eq!((page.items, page.next.as_deref(), page.journal_seq), (vec![1, 3], Some("c"), Some(9)));
+        assert!(read_page::<u8>(b"[]", Method::GetAllContracts).is_err());
     }
 
     #[test]

@@ -6,8 +6,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
-use tokio::sync::Notify;
+use futures::task::AtomicWaker;
 
 /// What comes out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,14 +92,14 @@ impl<K: Hash + Eq + Clone, T> Buffer<K, T> {
 #[derive(Debug)]
 pub(crate) struct Queue<K, T> {
     buffer: Mutex<Buffer<K, T>>,
-    filled: Notify,
+    taker: AtomicWaker,
 }
 
 impl<K: Hash + Eq + Clone, T> Queue<K, T> {
     pub(crate) fn new(capacity: usize) -> Self {
         let buffer =
             Buffer { capacity, queued: VecDeque::new(), order: VecDeque::new(), newest: HashMap::new(), closed: false };
-        Queue { buffer: Mutex::new(buffer), filled: Notify::new() }
+        Queue { buffer: Mutex::new(buffer), taker: AtomicWaker::new() }
     }
 
     /// From how many waiting items on only the newest of each key is kept.
@@ -109,28 +110,23 @@ impl<K: Hash + Eq + Clone, T> Queue<K, T> {
     /// Adds an item, before which `lost` others of its key failed to arrive. Never waits.
     pub(crate) fn push(&self, key: K, item: T, lost: u64) {
         self.lock().push(key, item, lost);
-        self.filled.notify_one();
+        self.taker.wake();
     }
 
     /// No more items come.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
-        self.filled.notify_one();
+        self.taker.wake();
     }
 
     /// The next item; `None` after the last. There is one taker.
-    pub(crate) async fn pop(&self) -> Option<Taken<K, T>> {
-        loop {
-            {
-                let mut buffer = self.lock();
-                if let Some(taken) = buffer.pop() {
-                    return Some(taken);
-                }
-                if buffer.closed {
-                    return None;
-                }
-            }
-            self.filled.notified().await;
+    pub(crate) fn poll_pop(&self, context: &mut Context<'_>) -> Poll<Option<Taken<K, T>>> {
+        // Registered first: what is pushed behind this line wakes the taker.
+        self.taker.register(context.waker());
+        let mut buffer = self.lock();
+        match buffer.pop() {
+            None if !buffer.closed => Poll::Pending,
+            taken => Poll::Ready(taken),
         }
     }
 

@@ -92,14 +92,11 @@ const LINK_SUBJECT: &str = "";
 /// slow for, beyond 65,536 waiting events, the newest of each instrument (subject) and gateway stays.
 pub struct EventStream<T> {
     queue: Arc<Queue<Key, Update<T>>>,
-    waiting: Waiting<T>,
     undecodable: Arc<AtomicU64>,
     _reader: Task,
     _companion: Option<Task>,
     _client: Client,
 }
-
-type Waiting<T> = Pin<Box<dyn Future<Output = Option<Taken<Key, Update<T>>>> + Send>>;
 
 impl<T> std::fmt::Debug for EventStream<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -127,14 +124,7 @@ impl<T: DeserializeOwned + Send + 'static> EventStream<T> {
             undecodable: Arc::clone(&undecodable),
         };
         let reader = Task::spawn(reader.run(subscription, connection.link.clone()));
-        Ok(EventStream {
-            waiting: wait(Arc::clone(&queue)),
-            queue,
-            undecodable,
-            _reader: reader,
-            _companion: None,
-            _client: client.clone(),
-        })
+        Ok(EventStream { queue, undecodable, _reader: reader, _companion: None, _client: client.clone() })
     }
 
     pub(crate) fn with_companion(mut self, companion: Task) -> Self {
@@ -167,10 +157,9 @@ impl<T> EventStream<T> {
 impl<T: Send + 'static> Stream for EventStream<T> {
     type Item = Update<T>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Update<T>>> {
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Update<T>>> {
         loop {
-            let taken = std::task::ready!(self.waiting.as_mut().poll(context));
-            self.waiting = wait(Arc::clone(&self.queue));
+            let taken = std::task::ready!(self.queue.poll_pop(context));
             let told = |(subject, gateway): Key, count, cause| Update::Missed(missed(&subject, gateway, count, cause));
             return Poll::Ready(Some(match taken {
                 None => return Poll::Ready(None),
@@ -182,10 +171,6 @@ impl<T: Send + 'static> Stream for EventStream<T> {
             }));
         }
     }
-}
-
-fn wait<T: Send + 'static>(queue: Arc<Queue<Key, Update<T>>>) -> Waiting<T> {
-    Box::pin(async move { queue.pop().await })
 }
 
 fn missed(subject: &str, gateway: Name, count: u64, cause: MissedCause) -> Missed {
