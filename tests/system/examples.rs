@@ -53,13 +53,14 @@ async fn double_ma_trades_and_takes_its_orders_back_when_interrupted() {
     let mut trades = client.subscribe("evt.trade.>").await.expect("subscribes");
     client.flush().await.expect("flushes");
     let arguments = ["--server", &broker.url(), "--instrument", "rb2410.SHFE", "--fast", "2", "--slow", "5"];
-    let program = Program::start("double_ma", &arguments);
+    let mut program = Program::start("double_ma", &arguments);
     let message = timeout(PATIENCE, trades.next()).await.expect("a trade in time").expect("a trade");
     assert!(message.subject.starts_with("evt.trade.rb2410.SHFE.sim1."), "{}", message.subject);
     let trade: Event<Trade> = codec::decode(&message.payload).expect("decodes");
     assert_eq!(trade.data.reference, "double-ma", "a strategy's name stays on its trades");
+    program.until("it to hear of its fill", |p| p.out().contains(" fill ").then_some(())).await;
     let out = program.end_by(Signal::SIGINT).await.ok();
-    assert!(out.contains("trading") && out.contains("fill") && out.contains("done"), "{out}");
+    assert!(out.contains(" stopping") && out.contains(" done "), "{out}");
     let orders: Vec<Order> = list(&client, "sim1", "get_all_orders").await;
     let sent = out.lines().filter(|line| line.contains(" sent ")).count();
     assert!(orders.len() >= sent && sent > 0, "{sent} of {} orders: {out}", orders.len());

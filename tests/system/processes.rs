@@ -8,8 +8,8 @@ use protocol::event::Log;
 use protocol::{Event, GatewayState, Status, Tick, codec};
 use tokio::time::{Instant, timeout};
 
-use crate::support::node_process::{AT_ONCE, Home, NodeProcess, until_server_is_gone};
-use crate::support::program::{Ended, Program, built};
+use crate::support::node_process::{Home, NodeProcess, until_server_is_gone};
+use crate::support::program::{AT_ONCE, Ended, Program, built};
 use crate::support::{PATIENCE, call, sim, until_ready};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,6 +59,13 @@ async fn a_second_signal_ends_a_drain_that_hangs() {
     let ended = node.program.end_by(Signal::SIGTERM).await;
     assert_eq!(ended.code, 130, "{}", ended.err);
     assert!(second.elapsed() < AT_ONCE, "took {:?}", second.elapsed());
+
+    // What it could not wait for is dealt with at the next start.
+    home.signal_server(Signal::SIGCONT);
+    let node = NodeProcess::start(&home).await;
+    node.ready("sim1").await;
+    assert!(node.program.err().contains("left-over nats-server stopped"), "{}", node.program.err());
+    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,8 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
-use crate::support::node_process::AT_ONCE;
-use crate::support::program::{Ended, Program, built, run};
+use crate::support::program::{AT_ONCE, Ended, Program, built, code, command, run};
 use crate::support::{PATIENCE, TestBroker, TestNode, eventually, sim, until_ready};
 
 /// A running gateway, and gatectl beside it.
@@ -127,7 +126,7 @@ async fn an_order_is_sent_seen_and_cancelled() {
     let columns = ["ORDER", "INSTRUMENT", "SIDE", "PRICE", "STATUS"];
 
     let sent = desk.ctl("send rb2410.SHFE buy 2 --price 3300 --id mine-1 --reference note").await.ok();
-    assert_table(&sent, &columns, &["mine-1", "rb2410.SHFE", "buy", "OPEN", "LIMIT", "3300", "2", "default", "note"]);
+    assert_table(&sent, &columns, &["mine-1", "rb2410.SHFE", "BUY", "OPEN", "LIMIT", "3300", "2", "default", "note"]);
     let sent: Vec<Order> = desk.json("send rb2410.SHFE buy 1 --price 3310 --id mine-2").await;
     assert_eq!(sent[0].orderid.as_str(), "mine-2");
     let again: Vec<Order> = desk.json("send rb2410.SHFE buy 1 --price 3310 --id mine-2").await;
@@ -140,8 +139,8 @@ async fn an_order_is_sent_seen_and_cancelled() {
     let one: Vec<Order> = desk.json("orders mine-1").await;
     assert_eq!((one.len(), one[0].volume), (1, 2.0));
 
-    let cancelled: Vec<Order> = desk.json("cancel mine-1").await;
-    assert_eq!(cancelled[0].orderid.as_str(), "mine-1");
+    let cancelled = desk.ctl("cancel mine-1").await.ok();
+    assert!(cancelled.contains("mine-1"), "{cancelled}");
     eventually("the cancel", || async {
         (desk.json::<Order>("orders mine-1").await[0].status == OrderStatus::Cancelled).then_some(())
     })
@@ -160,7 +159,7 @@ async fn an_order_is_sent_seen_and_cancelled() {
     let trades: Vec<Trade> = desk.json("trades").await;
     assert!(trades.iter().all(|trade| trade.orderid.as_str() == "mine-3"));
     assert_eq!(trades.iter().map(|trade| trade.volume).sum::<f64>(), 3.0);
-    assert_table(&desk.ctl("trades").await.ok(), &["TRADE", "PRICE", "VOLUME"], &["rb2410.SHFE", "buy", "mine-3"]);
+    assert_table(&desk.ctl("trades").await.ok(), &["TRADE", "PRICE", "VOLUME"], &["rb2410.SHFE", "BUY", "mine-3"]);
     let positions: Vec<Position> = eventually("the position", || async {
         Some(desk.json("positions").await).filter(|positions: &Vec<_>| !positions.is_empty())
     })
@@ -180,6 +179,7 @@ async fn exit_codes_tell_a_script_what_went_wrong() {
         ("send zz9999.SHFE buy 1 --price 3300 -g sim1", "UNKNOWN_CONTRACT"),
         ("cancel no-such-order", "NOT_FOUND"),
         ("call sim1 get_tick {}", "BAD_REQUEST"),
+        ("call sim1 get_statu", "UNKNOWN_METHOD"),
     ] {
         let said = desk.ctl(line).await.failed(1);
         assert!(said.starts_with(&format!("gatectl: {code}: ")), "{line}: {said}");
@@ -195,7 +195,6 @@ async fn exit_codes_tell_a_script_what_went_wrong() {
         ("send rb2410.SHFE buy 1", "--price"),
         ("send RB2410.SHFE buy 1 --price 3300", "rb2410.SHFE"),
         ("send rb2410.SHFE buy 1 --price 3300 --id x-1", "x-"),
-        ("call sim1 get_statu", "did you mean get_status?"),
         ("call sim1 get_status {", "JSON"),
         ("statsu", "status"),
         ("watch", "terminal"),
@@ -267,7 +266,7 @@ async fn streams_end_on_ctrl_c_or_when_nobody_reads_them() {
     orders.until("the order", |p| p.out().contains("followed").then_some(())).await;
     assert_eq!(orders.end_by(Signal::SIGINT).await.code, 0);
 
-    let mut command = tokio::process::Command::from(crate::support::program::command("gatectl"));
+    let mut command = tokio::process::Command::from(command("gatectl"));
     command.args(desk.arguments("ticks >")).stdout(std::process::Stdio::piped()).kill_on_drop(true);
     let mut reader = command.spawn().expect("starts");
     let mut lines = BufReader::new(reader.stdout.take().expect("piped")).lines();
@@ -277,7 +276,7 @@ async fn streams_end_on_ctrl_c_or_when_nobody_reads_them() {
     drop(lines);
     let closed = Instant::now();
     let status = timeout(PATIENCE, reader.wait()).await.expect("ends").expect("waited for");
-    assert_eq!(crate::support::program::code(status), 0, "as `gatectl ticks | head` does");
+    assert_eq!(code(status), 0, "as `gatectl ticks | head` does");
     assert!(closed.elapsed() < AT_ONCE);
     desk.close().await;
 }

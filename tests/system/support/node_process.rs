@@ -1,7 +1,6 @@
 //! A gateway-node as a process of its own, with the embedded broker that it starts.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use async_nats::Client;
 use nix::sys::signal::{Signal, kill};
@@ -126,6 +125,3 @@ fn address(log: &str) -> Option<String> {
 pub async fn until_server_is_gone(home: &Home) {
     eventually("the nats-server to be gone", || async { home.server().is_none().then_some(()) }).await;
 }
-
-/// How long something takes that must happen at once, on a machine that others use too.
-pub const AT_ONCE: Duration = Duration::from_secs(5);

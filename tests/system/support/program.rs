@@ -14,6 +14,9 @@ use tokio::time::{Instant, timeout};
 
 use super::PATIENCE;
 
+/// How long something takes that must happen at once, on a machine that others use too.
+pub const AT_ONCE: Duration = Duration::from_secs(5);
+
 /// What the person who runs the tests may have set, and no program of a test may see.
 const VARIABLES: [&str; 7] = [
     "GATEMESH_CA",
