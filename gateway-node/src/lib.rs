@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::StreamExt as _;
 use protocol::rpc::Method;
 use protocol::subject::Filter;
 use protocol::{GatewayState, Name, RpcError};
@@ -305,9 +306,21 @@ async fn run_gateway(shared: &Shared, spec: &GatewaySpec, mut stopped: watch::Re
     let ended = ended.unwrap_or_else(|| Ended::Failed("its thread panicked".to_owned()));
     answers.finish(Duration::from_secs(2)).await;
     for client in [market, trading] {
-        let _ = tokio::time::timeout(Duration::from_secs(2), client.flush()).await;
+        if !matches!(tokio::time::timeout(Duration::from_secs(2), until_taken(&client)).await, Ok(Ok(()))) {
+            warn!(gateway = %name, "the last answers and events may not have reached the broker");
+        }
     }
     Ok(ended)
+}
+
+/// Waits until the server has taken everything that was sent. A flush is no proof: it ends when the operating system
+/// has the bytes, and an embedded server that is stopped next may never read them.
+async fn until_taken(client: &async_nats::Client) -> anyhow::Result<()> {
+    let inbox = client.new_inbox();
+    let mut echo = client.subscribe(inbox.clone()).await?;
+    client.publish(inbox, Default::default()).await?;
+    echo.next().await.context("the connection is closed")?;
+    Ok(())
 }
 
 /// Starts the gateway's own thread; what it ends with arrives on the receiver, nothing if it panicked.
