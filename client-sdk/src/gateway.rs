@@ -148,12 +148,13 @@ impl GatewayHandle {
         self.get_order(orderid).await
     }
 
-    /// Cancels an order of one's own.
+    /// Cancels an order of one's own: the cancel is on its way when this returns; the order's events tell how it went.
     ///
     /// # Errors
     /// [`ErrorCode::NotFound`], [`ErrorCode::OrderNotActive`]; otherwise as every call.
-    pub async fn cancel_order(&self, request: &CancelRequest) -> Result<Order, Error> {
-        self.ask(Method::CancelOrder, request).await
+    pub async fn cancel_order(&self, request: &CancelRequest) -> Result<(), Error> {
+        let Done {} = self.ask(Method::CancelOrder, request).await?;
+        Ok(())
     }
 
     /// Cancels all of one's own working orders and quotes, or those of one instrument.
@@ -183,12 +184,13 @@ impl GatewayHandle {
         self.ask(Method::SendQuote, request).await
     }
 
-    /// Cancels a quote of one's own, its id as `orderid`.
+    /// Cancels a quote of one's own, its id as `orderid`; the cancel is on its way when this returns.
     ///
     /// # Errors
     /// As [`Self::cancel_order`].
-    pub async fn cancel_quote(&self, request: &CancelRequest) -> Result<Quote, Error> {
-        self.ask(Method::CancelQuote, request).await
+    pub async fn cancel_quote(&self, request: &CancelRequest) -> Result<(), Error> {
+        let Done {} = self.ask(Method::CancelQuote, request).await?;
+        Ok(())
     }
 
     /// Bars, oldest first, all pages of them.

@@ -232,14 +232,12 @@ impl Context {
         Ok(order)
     }
 
-    /// Cancels one of one's own orders.
+    /// Cancels one of one's own orders; it stays active until its event says otherwise.
     ///
     /// # Errors
     /// As [`GatewayHandle::cancel_order`].
     pub async fn cancel(&mut self, orderid: &OrderId) -> Result<(), Error> {
-        let order = self.gateway.cancel_order(&CancelRequest::new(orderid.clone())).await?;
-        self.apply(&OmsEvent::Order(order));
-        Ok(())
+        self.gateway.cancel_order(&CancelRequest::new(orderid.clone())).await
     }
 
     /// Cancels all of the strategy's own working orders, and no other's.

@@ -153,7 +153,8 @@ pub enum Command {
     Send(SendArgs),
 
     /// Cancel an order, or a quote
-    #[command(after_help = "Examples:\n  gatectl cancel 01922f3c-7c1e-7a50-b1f6-0c4f6f0f1a2b\n  \
+    #[command(after_help = "Returns when the cancel is on its way; what comes of it shows in `gatectl orders ID`.\n\n\
+        Examples:\n  gatectl cancel 01922f3c-7c1e-7a50-b1f6-0c4f6f0f1a2b\n  \
         gatectl cancel my-quote-1 --quote")]
     Cancel(CancelArgs),
 

@@ -240,7 +240,7 @@ async fn tell_failure(shared: &Shared, gateway: &Name, reason: &str) {
         let now = shared.clock.now();
         let engine =
             Engine::new(EngineOptions::new(gateway.clone(), shared.node.clone(), 0), engine::Replayed::default(), 0);
-        let mut status = engine.status(now, Default::default());
+        let mut status = engine.status(now);
         status.state = GatewayState::Failed;
         status.reason = Some(reason.to_owned());
         Publisher::new(client.clone(), gateway.clone(), 0).status(status);

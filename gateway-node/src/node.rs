@@ -163,6 +163,11 @@ impl Running {
         }
     }
 
+    fn status(&mut self, now: Now) -> protocol::Status {
+        self.parts.engine.note_ticks(self.parts.venue.ticks.counts());
+        self.parts.engine.status(now)
+    }
+
     fn now(&self) -> Now {
         self.parts.clock.now()
     }
@@ -187,6 +192,9 @@ impl Running {
         let Incoming { caller, deadline_ms, request, responder } = incoming;
         self.pending.insert(reply, responder);
         let now = self.now();
+        if request == crate::engine::Request::GetStatus {
+            self.parts.engine.note_ticks(self.parts.venue.ticks.counts());
+        }
         self.parts.engine.on_call(now, Call { reply, caller, deadline_ms, request }, &mut self.effects);
         self.perform();
     }
@@ -208,7 +216,7 @@ impl Running {
         let now = self.now();
         self.parts.engine.on_timer(now, &mut self.effects);
         self.perform();
-        let status = self.parts.engine.status(now, self.parts.venue.ticks.counts());
+        let status = self.status(now);
         self.parts.publisher.status(status);
     }
 
@@ -317,16 +325,18 @@ impl Running {
     fn command(&mut self, command: VenueCommand) {
         let now = self.now();
         let gateway = &mut self.parts.gateway;
-        let (what, outcome, reply) = match command {
+        let (what, outcome, answer) = match command {
             VenueCommand::Connect(start) => ("connect", gateway.connect(start), None),
             VenueCommand::Disconnect => {
                 gateway.disconnect();
                 return;
             }
-            VenueCommand::Subscribe(instruments, reply) => ("subscribe", gateway.subscribe(&instruments), reply),
+            VenueCommand::Subscribe(instruments, reply) => {
+                ("subscribe", gateway.subscribe(&instruments), reply.map(|to| (to, Ok(b"{}".to_vec()))))
+            }
             VenueCommand::Unsubscribe(instruments) => ("unsubscribe", gateway.unsubscribe(&instruments), None),
-            VenueCommand::Cancel(reference, reply) => ("cancel", gateway.cancel(&reference), reply),
-            VenueCommand::CancelQuote(reference, reply) => ("cancel_quote", gateway.cancel_quote(&reference), reply),
+            VenueCommand::Cancel(reference, answer) => ("cancel", gateway.cancel(&reference), answer),
+            VenueCommand::CancelQuote(reference, answer) => ("cancel_quote", gateway.cancel_quote(&reference), answer),
             VenueCommand::Snapshot => ("snapshot", gateway.request_snapshot(), None),
             VenueCommand::QueryHistory(token, request) => {
                 return self.queried(token, |gateway| gateway.query_history(token, &request));
@@ -334,9 +344,9 @@ impl Running {
             VenueCommand::QueryAccount(token) => return self.queried(token, |gateway| gateway.query_account(token)),
             VenueCommand::QueryPosition(token) => return self.queried(token, |gateway| gateway.query_position(token)),
         };
-        if let Some(to) = reply {
-            let done = outcome.as_ref().map_err(refusal).map(|()| b"{}".to_vec());
-            self.answer(to, done);
+        if let Some((to, answer)) = answer {
+            let answer = outcome.as_ref().map_err(refusal).and(answer);
+            self.answer(to, answer);
         }
         if let Err(error) = outcome {
             self.parts.engine.on_command_failed(now, what, &error, &mut self.effects);
@@ -424,7 +434,7 @@ impl Running {
             self.on_venue_event(event);
         }
         let now = self.now();
-        let status = self.parts.engine.status(now, self.parts.venue.ticks.counts());
+        let status = self.status(now);
         self.parts.publisher.status(status);
         self.parts.publisher.room().await;
         let name = self.parts.name.clone();

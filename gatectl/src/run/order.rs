@@ -3,6 +3,7 @@
 
 use client_sdk::{Error, Filter, GatewayHandle, OrderStream, Update};
 use protocol::oms::{Applied, OrderKey};
+use protocol::rpc::Done;
 use protocol::{
     CancelRequest, ErrorCode, Name, OmsEvent, OmsState, Order, OrderId, OrderRequest, OrderStatus, RpcError,
 };
@@ -101,16 +102,34 @@ impl Session {
         let request = CancelRequest { owner: external_owner(&id).map(Name::from), ..CancelRequest::new(id.clone()) };
         if quote {
             let gateway = self.gateway().await?;
-            let quote = gateway.cancel_quote(&request).await;
-            let quote = quote.map_err(|error| cancel_failure(error, &gateway, &id, "quotes"))?;
-            let decimals = self.decimals(&gateway, std::iter::once(quote.instrument())).await;
-            return self.out.list(rows::QUOTE, &[quote], |q| rows::quote(q, &decimals), "");
+            let asked = gateway.cancel_quote(&request).await;
+            asked.map_err(|error| Failure::of_order(error, gateway.name(), &id, "quotes"))?;
+            return self.print_cancelling(&format!("{id}: the cancel is on its way; see: gatectl quotes --active"));
         }
         let gateway = self.gateway_of_order(&id).await?;
-        let order = gateway.cancel_order(&request).await;
-        let order = order.map_err(|error| cancel_failure(error, &gateway, &id, &format!("orders {id}")))?;
-        let decimals = self.decimals(&gateway, std::iter::once(order.instrument())).await;
-        self.out.list(rows::ORDER, &[order], |o| rows::order(o, &decimals), "")
+        let asked = gateway.cancel_order(&request).await;
+        asked.map_err(|error| Failure::of_order(error, gateway.name(), &id, &format!("orders {id}")))?;
+        if self.out.is_json() {
+            self.out.object(&Done {})?;
+            return self.out.flush();
+        }
+        // The cancel counts as done from here on: how the order is now is only shown.
+        match gateway.get_order_of(&id, external_owner(&id)).await {
+            Ok(Some(order)) if !order.is_active() => {
+                let decimals = self.decimals(&gateway, std::iter::once(order.instrument())).await;
+                self.out.list(rows::ORDER, &[order], |o| rows::order(o, &decimals), "")
+            }
+            _ => self.print_cancelling(&format!("{id}: the cancel is on its way; see: gatectl orders {id}")),
+        }
+    }
+
+    fn print_cancelling(&mut self, sentence: &str) -> Result<(), Failure> {
+        if self.out.is_json() {
+            self.out.object(&Done {})?;
+        } else {
+            self.out.line(sentence)?;
+        }
+        self.out.flush()
     }
 
     /// The gateway asked for, the only one, or the one that has the order.
@@ -158,10 +177,6 @@ impl Session {
             Some(first) => Err(Failure::Refused(first.error)),
         }
     }
-}
-
-fn cancel_failure(error: Error, gateway: &GatewayHandle, id: &OrderId, ask: &str) -> Failure {
-    Failure::of_order(error, gateway.name(), id, ask)
 }
 
 /// A finished order that never worked is a refusal.

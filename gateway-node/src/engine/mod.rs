@@ -133,10 +133,10 @@ pub enum VenueCommand {
     Subscribe(Vec<InstrumentId>, Option<ReplyTo>),
     /// Ticks no longer wanted.
     Unsubscribe(Vec<InstrumentId>),
-    /// Cancel an order; the call, if any, is answered with what the adapter says.
-    Cancel(VenueReference, Option<ReplyTo>),
-    /// Cancel a quote; the call, if any, is answered with what the adapter says.
-    CancelQuote(VenueReference, Option<ReplyTo>),
+    /// Cancel an order; the call, if any, is answered with this if the adapter takes it, or with its refusal.
+    Cancel(VenueReference, Option<(ReplyTo, Reply)>),
+    /// Cancel a quote; the call, if any, is answered with this if the adapter takes it, or with its refusal.
+    CancelQuote(VenueReference, Option<(ReplyTo, Reply)>),
     /// Ask for bars.
     QueryHistory(QueryToken, Box<protocol::HistoryRequest>),
     /// Ask for the account.
@@ -304,6 +304,7 @@ pub struct Engine {
     heads: BTreeMap<Name, Mark>,
     shared_head: Mark,
     storage_full: bool,
+    tick_counts: TickCounts,
 }
 
 impl Engine {
@@ -333,6 +334,7 @@ impl Engine {
             heads,
             shared_head: Mark::default(),
             storage_full: false,
+            tick_counts: TickCounts::default(),
             options,
         }
     }
@@ -419,9 +421,14 @@ impl Engine {
             .collect()
     }
 
-    /// The heartbeat.
+    /// How many ticks came and how many of them were conflated, for the status.
+    pub fn note_ticks(&mut self, counts: TickCounts) {
+        self.tick_counts = counts;
+    }
+
+    /// The heartbeat, and what `get_status` answers.
     #[must_use]
-    pub fn status(&self, now: Now, ticks: TickCounts) -> Status {
+    pub fn status(&self, now: Now) -> Status {
         Status {
             gateway_name: self.options.gateway.clone(),
             state: self.session.state(),
@@ -437,8 +444,8 @@ impl Engine {
             halted: self.halts.keys().cloned().collect(),
             subscriptions: self.subscriptions.len() as u64,
             contracts: self.contracts.len() as u64,
-            ticks: ticks.received,
-            ticks_conflated: ticks.conflated,
+            ticks: self.tick_counts.received,
+            ticks_conflated: self.tick_counts.conflated,
             journal_pending: self.journal_backlog(),
         }
     }

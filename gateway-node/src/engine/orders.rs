@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use protocol::event::OmsEvent;
 use protocol::oms::OrderKey;
-use protocol::rpc::{CancelAll, CancelledAll, Done};
+use protocol::rpc::{CancelAll, CancelledAll};
 use protocol::{
     CancelRequest, ErrorCode, Exchange, GatewayState, LogLevel, Name, OmsState, Order, OrderRequest, OrderStatus,
     Quote, QuoteRequest, RpcError, Symbol,
@@ -296,14 +296,21 @@ impl Engine {
     /// Cancels pass the gate, so that a slow journal never stops anyone from getting out. What is still behind the
     /// gate is stopped there.
     fn cancel(&mut self, now: Now, reply: Option<ReplyTo>, target: &Target, out: &mut Effects) -> Result<(), RpcError> {
-        let (key, reference) = match target {
-            Target::Order(key) => (key, self.state.order(key).and_then(|o| o.venue_reference.clone())),
-            Target::Quote(key) => (key, self.state.quote(key).and_then(|q| q.venue_reference.clone())),
+        // The answer is the order as it stands: that it is cancelled is for the venue to say.
+        let (key, reference, answer) = match target {
+            Target::Order(key) => {
+                let order = self.state.order(key);
+                (key, order.and_then(|o| o.venue_reference.clone()), reply.map(|to| (to, encode(&order))))
+            }
+            Target::Quote(key) => {
+                let quote = self.state.quote(key);
+                (key, quote.and_then(|q| q.venue_reference.clone()), reply.map(|to| (to, encode(&quote))))
+            }
         };
         if let Some(cancelled) = self.unsent.get_mut(key) {
             *cancelled = true;
-            if let Some(reply) = reply {
-                out.push(Effect::ReplyNow(reply, encode(&Done {})));
+            if let Some((to, answer)) = answer {
+                out.push(Effect::ReplyNow(to, answer));
             }
         } else {
             let reference = reference.and_then(|text| text.parse().ok()).ok_or_else(|| {
@@ -313,8 +320,8 @@ impl Engine {
                 return Err(self.not_ready());
             }
             out.push(Effect::Venue(match target {
-                Target::Order(_) => VenueCommand::Cancel(reference, reply),
-                Target::Quote(_) => VenueCommand::CancelQuote(reference, reply),
+                Target::Order(_) => VenueCommand::Cancel(reference, answer),
+                Target::Quote(_) => VenueCommand::CancelQuote(reference, answer),
             }));
         }
         // The record is for auditors; a journal that is stuck this long is not worth holding a cancel for.
