@@ -7,7 +7,7 @@ use async_nats::connection::State;
 use async_nats::{ConnectErrorKind, ServerAddr};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::error::Error;
 use crate::options::{ConnectOptions, Credentials};
@@ -63,7 +63,7 @@ impl Connection {
             }
         };
         let (sender, link) = watch::channel(look(&nats));
-        let monitor = Task::spawn(monitor(nats.clone(), received, sender));
+        let monitor = Task::spawn(monitor(name.to_owned(), nats.clone(), received, sender));
         Ok(Connection { nats, link, _monitor: monitor })
     }
 
@@ -98,7 +98,12 @@ fn look(nats: &async_nats::Client) -> Link {
     Link { connected: nats.connection_state() == State::Connected, generation }
 }
 
-async fn monitor(nats: async_nats::Client, mut events: mpsc::Receiver<async_nats::Event>, link: watch::Sender<Link>) {
+async fn monitor(
+    name: String,
+    nats: async_nats::Client,
+    mut events: mpsc::Receiver<async_nats::Event>,
+    link: watch::Sender<Link>,
+) {
     let mut looks = tokio::time::interval(LOOK_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -117,11 +122,17 @@ async fn monitor(nats: async_nats::Client, mut events: mpsc::Receiver<async_nats
             }
             // Violated permissions arrive here only; publish and subscribe have returned Ok.
             Some(async_nats::Event::ServerError(error)) => warn!(%error, "the server refused something"),
-            Some(async_nats::Event::ClientError(error)) => warn!(%error, "connection trouble"),
+            // One for each failed attempt to reconnect.
+            Some(async_nats::Event::ClientError(error)) => debug!(%error, "connection trouble"),
             _ => {}
         }
         let now = look(&nats);
         link.send_if_modified(|before| {
+            match (before.connected, now.connected, before.generation == now.generation) {
+                (true, false, _) => warn!(connection = name, "connection lost, it is made again by itself"),
+                (_, true, false) => info!(connection = name, "connected again"),
+                _ => {}
+            }
             let changed = *before != now;
             *before = now;
             changed

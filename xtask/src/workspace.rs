@@ -38,8 +38,9 @@ pub fn cargo(arguments: &[&str]) -> Command {
 /// If cargo fails, which then has said why.
 pub fn build_programs(release: bool) -> anyhow::Result<()> {
     let profile: &[&str] = if release { &["--release"] } else { &[] };
-    run(cargo(&["build", "--locked", "-p", "gateway-node", "-p", "gatectl", "--bins"]).args(profile))?;
-    run(cargo(&["build", "--locked", "-p", "client-sdk", "--examples"]).args(profile))
+    // The whole workspace at once: with a selection of packages cargo picks other features of the dependencies, and
+    // they would be built once more for the tests.
+    run(cargo(&["build", "--locked", "--workspace", "--bins", "--examples"]).args(profile))
 }
 
 /// Runs a command to its end.
