@@ -27,7 +27,7 @@ enum Task {
     Demo(demo::DemoArgs),
     /// Every test, with everything that the tests need
     #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- broker\n  \
-                            cargo xtask test -- -p integration-tests -- --nocapture")]
+                            cargo xtask test -- --test system -- --nocapture")]
     Test(test::TestArgs),
     /// Download the pinned nats-server into .tools, check it, and print its path
     FetchNats,
