@@ -28,7 +28,7 @@ enum Task {
     Demo(demo::DemoArgs),
     /// Every test, with everything that the tests need
     #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- broker\n  \
-                            cargo xtask test -- -p integration-tests -- --nocapture")]
+                            cargo xtask test -- --test system -- --nocapture")]
     Test(test::TestArgs),
     /// What Gatemesh costs, as ratios to bare NATS, in one table
     #[command(after_help = "Examples:\n  cargo xtask bench\n  cargo xtask bench --quick")]
