@@ -587,4 +587,24 @@ mod tests {
         assert_eq!(parse_message_id(&message_id(7, 42)), Some((7, 42)));
         assert_eq!(parse_message_id("nonsense"), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_entry_is_a_panic(subject in "(journal\\.[a-z0-9]{1,4}\\.)?(pub\\.)?[a-z.*>%]{0,24}", payload: Vec<u8>) {
+            let _ = decode_entry(&subject, &payload);
+            let _ = is_of_owner(&subject, Some("default"));
+            let _ = parse_message_id(&subject);
+        }
+
+        #[test]
+        fn no_cut_or_flipped_entry_is_a_panic(kind in 0_usize..5, at in 0_usize..600, flip: u8) {
+            let subject = ["order", "trade", "quote", "position", "account"][kind];
+            let mut bytes = encode_event(&order_event()).expect("encodes");
+            let at = at.min(bytes.len() - 1);
+            bytes[at] ^= flip;
+            let _ = decode_entry(&format!("journal.sim1.pub.{subject}.a"), &bytes);
+            bytes.truncate(at);
+            let _ = decode_entry(&format!("journal.sim1.pub.{subject}.a"), &bytes);
+        }
+    }
 }

@@ -611,3 +611,42 @@ fn an_impossible_number_of_the_venue_makes_the_gateway_dirty_once() {
     bench.snapshot("1-1", vec![bench.told(&submit, OrderStatus::PartTraded, 1.0)]);
     assert_eq!(bench.engine.gateway_state(), GatewayState::Ready);
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_request_is_a_panic(method in proptest::sample::select(protocol::rpc::Method::ALL), payload: Vec<u8>) {
+        let _ = Request::decode(method, &payload);
+    }
+
+    #[test]
+    fn whatever_decodes_is_answered_or_waits_for_the_venue(
+        method in proptest::sample::select(protocol::rpc::Method::ALL),
+        volume: f64,
+        price: f64,
+        text in "\\PC{0,40}",
+        deadline in proptest::option::of(proptest::num::i64::ANY),
+    ) {
+        let order = serde_json::json!({
+            "orderid": text, "quoteid": text, "symbol": text, "exchange": "SHFE", "direction": "LONG", "type": "STOP",
+            "volume": volume, "price": price, "bid_price": price, "ask_price": volume, "bid_volume": 1, "ask_volume": 1,
+            "reference": text, "owner": text, "tradeid": text, "accountid": text, "cursor": text, "after": 7,
+            "start": "2024-01-02T09:00:00+08:00", "limit": 3, "reason": text,
+        });
+        for symbol in [text.as_str(), "rb2410"] {
+            let mut order = order.clone();
+            order["symbol"] = symbol.into();
+            if let Ok(request) = Request::decode(method, order.to_string().as_bytes()) {
+                let mut bench = Bench::ready();
+                let to = bench.call_by(Caller::anonymous("test"), deadline, request);
+                let effects = bench.take();
+                let handled = effects.iter().any(|effect| match effect {
+                    Effect::Reply(reply, _) | Effect::ReplyNow(reply, _) | Effect::ReadEvents(reply, _) => *reply == to,
+                    Effect::Submit(submit) => submit.reply == to,
+                    Effect::Venue(_) => true,
+                    _ => false,
+                });
+                proptest::prop_assert!(handled, "{:?}", kinds(&effects));
+            }
+        }
+    }
+}
