@@ -3,11 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-/// Rounds over all cases; odd, so that the median is one of them.
-const ROUNDS: usize = 501;
+use crate::series::{Series, Unit};
+
 /// How long one case runs in one round: shorter than a scheduler's slice, so that most rounds are not interrupted and
 /// the median is of those, also on a busy machine.
 const ROUND: Duration = Duration::from_millis(1);
+/// How many inputs a case prepares at a time: few enough to stay in the processor's cache.
+const BATCH: u64 = 64;
 
 /// Something to measure.
 pub struct Case {
@@ -15,17 +17,43 @@ pub struct Case {
     pub name: &'static str,
     /// The case that it is compared with, by name.
     pub ratio_to: Option<&'static str>,
-    /// Does it so many times.
-    pub run: Box<dyn FnMut(u64)>,
+    /// Does it so many times, and says how long that took.
+    run: Box<dyn FnMut(u64) -> Duration>,
 }
 
 impl Case {
     /// A case that stands for itself; `once` is called again and again.
     pub fn new(name: &'static str, mut once: impl FnMut() + 'static) -> Self {
         let run = Box::new(move |times| {
+            let start = Instant::now();
             for _ in 0..times {
                 once();
             }
+            start.elapsed()
+        });
+        Case { name, ratio_to: None, run }
+    }
+
+    /// A case whose inputs are used up: `prepare` makes one from the subject and is not counted, `once` takes it.
+    pub fn with_inputs<S: 'static, I: 'static>(
+        name: &'static str,
+        mut subject: S,
+        mut prepare: impl FnMut(&mut S) -> I + 'static,
+        mut once: impl FnMut(&mut S, I) + 'static,
+    ) -> Self {
+        let run = Box::new(move |times: u64| {
+            let mut took = Duration::ZERO;
+            let mut left = times;
+            while left > 0 {
+                let inputs: Vec<I> = (0..left.min(BATCH)).map(|_| prepare(&mut subject)).collect();
+                left -= inputs.len() as u64;
+                let start = Instant::now();
+                for input in inputs {
+                    once(&mut subject, input);
+                }
+                took += start.elapsed();
+            }
+            took
         });
         Case { name, ratio_to: None, run }
     }
@@ -37,41 +65,25 @@ impl Case {
     }
 }
 
-/// What a case came to.
-pub struct Row {
-    /// What the table calls it.
-    pub name: &'static str,
-    /// Median time of doing it once.
-    pub ns: f64,
-    /// The other row's name, and this one's median divided by the other's.
-    pub ratio_to: Option<(&'static str, f64)>,
-}
-
-impl Row {
-    /// How often it could be done in a second, one after the other.
-    pub fn per_second(&self) -> f64 {
-        1e9 / self.ns
-    }
-}
-
-/// Measures all cases together.
-pub fn rows(mut cases: Vec<Case>) -> Vec<Row> {
+/// Measures all cases together, in so many rounds.
+pub fn series(mut cases: Vec<Case>, rounds: usize) -> Vec<Series> {
     let times: Vec<u64> = cases.iter_mut().map(calibrate).collect();
-    let mut rounds = vec![vec![0.0; ROUNDS]; cases.len()];
-    for round in 0..ROUNDS {
-        for ((case, &times), ns) in cases.iter_mut().zip(&times).zip(&mut rounds) {
-            ns[round] = nanoseconds(case, times);
+    let mut all: Vec<Series> = cases
+        .iter()
+        .map(|case| {
+            let series = Series::new(case.name, Unit::Nanoseconds);
+            match case.ratio_to {
+                Some(other) => series.ratio_to(other),
+                None => series,
+            }
+        })
+        .collect();
+    for _ in 0..rounds {
+        for ((case, &times), series) in cases.iter_mut().zip(&times).zip(&mut all) {
+            series.push(nanoseconds(case, times));
         }
     }
-    let index = |name: &str| cases.iter().position(|case| case.name == name).expect("it is compared with a case");
-    cases
-        .iter()
-        .zip(&rounds)
-        .map(|(case, mine)| {
-            let ratio_to = case.ratio_to.map(|name| (name, median(mine) / median(&rounds[index(name)])));
-            Row { name: case.name, ns: median(mine), ratio_to }
-        })
-        .collect()
+    all
 }
 
 /// How many times fill a round. Warms caches and branch predictors on the way.
@@ -85,15 +97,7 @@ fn calibrate(case: &mut Case) -> u64 {
 }
 
 fn nanoseconds(case: &mut Case, times: u64) -> f64 {
-    let start = Instant::now();
-    (case.run)(times);
-    start.elapsed().as_secs_f64() * 1e9 / times as f64
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
+    (case.run)(times).as_secs_f64() * 1e9 / times as f64
 }
 
 #[cfg(test)]
@@ -104,13 +108,15 @@ mod tests {
     #[test]
     fn twice_the_work_is_a_ratio_of_about_two() {
         let work = |rounds: u64| {
-            move || {
-                black_box((0..rounds).fold(0_u64, |sum, n| black_box(sum ^ n)));
-            }
+            black_box((0..rounds).fold(0_u64, |sum, n| black_box(sum ^ n)));
         };
-        let cases = vec![Case::new("one", work(2000)), Case::new("two", work(4000)).ratio_to("one")];
-        let rows = rows(cases);
-        let (name, ratio) = rows[1].ratio_to.expect("compared");
+        let cases = vec![
+            Case::new("one", move || work(2000)),
+            // What preparing costs does not count.
+            Case::with_inputs("two", (), move |()| work(20_000), move |(), ()| work(4000)).ratio_to("one"),
+        ];
+        let all = series(cases, 101);
+        let (name, ratio) = all[1].ratio(&all).expect("compared");
         assert_eq!(name, "one");
         assert!((1.2..4.0).contains(&ratio), "{ratio}");
     }

@@ -1,19 +1,20 @@
-//! Rows as a markdown table.
+//! What was measured as a markdown table.
 
 use std::fmt::Write;
 
-use crate::measure::Row;
+use crate::series::{Series, Spread, Unit};
 
 /// The table, aligned so that it reads well in a terminal too.
-pub fn markdown(rows: &[Row]) -> String {
-    let header = ["what", "ns", "a second", "ratio"].map(str::to_owned);
-    let cells: Vec<[String; 4]> = std::iter::once(header).chain(rows.iter().map(cells)).collect();
-    let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+pub fn markdown(all: &[Series]) -> String {
+    let header = ["what", "median", "quartiles", "ratio"].map(str::to_owned);
+    let rows: Vec<[String; 4]> = std::iter::once(header).chain(all.iter().map(|one| cells(one, all))).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: [usize; 4] = std::array::from_fn(width);
     let mut out = String::new();
-    for (at, [name, ns, rate, ratio]) in cells.iter().enumerate() {
+    for (at, [name, median, quartiles, ratio]) in rows.iter().enumerate() {
         let [w0, w1, w2, w3] = widths;
-        writeln!(out, "| {name:w0$} | {ns:>w1$} | {rate:>w2$} | {ratio:w3$} |").expect("a String takes everything");
+        writeln!(out, "| {name:w0$} | {median:>w1$} | {quartiles:>w2$} | {ratio:w3$} |")
+            .expect("a String takes everything");
         if at == 0 {
             let [d0, d1, d2, d3] = widths.map(|width| "-".repeat(width));
             writeln!(out, "|-{d0}-|-{d1}:|-{d2}:|-{d3}-|").expect("a String takes everything");
@@ -22,14 +23,24 @@ pub fn markdown(rows: &[Row]) -> String {
     out
 }
 
-fn cells(row: &Row) -> [String; 4] {
-    let ratio = row.ratio_to.map_or_else(String::new, |(other, ratio)| format!("{ratio:.2} of {other}"));
-    [row.name.to_owned(), format!("{:.0}", row.ns), thousands(row.per_second()), ratio]
+fn cells(series: &Series, all: &[Series]) -> [String; 4] {
+    let unit = match series.unit {
+        Unit::Nanoseconds => " ns",
+        Unit::Microseconds => " µs",
+        Unit::PerSecond => " /s",
+    };
+    let Spread { low, median, high } = series.spread();
+    let ratio = series.ratio(all).map_or_else(String::new, |(other, ratio)| format!("{ratio:.2} of {other}"));
+    let quartiles = format!("{} – {}", thousands(low), thousands(high));
+    [series.name.clone(), thousands(median) + unit, quartiles, ratio]
 }
 
 /// `1234567.8` as `1,234,568`.
 fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
+    if !value.is_finite() {
+        return digits;
+    }
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
         if at > 0 && (digits.len() - at).is_multiple_of(3) {
@@ -46,14 +57,16 @@ mod tests {
 
     #[test]
     fn a_table_is_markdown() {
-        let rows = [
-            Row { name: "encode", ns: 1000.0, ratio_to: None },
-            Row { name: "decode", ns: 1500.0, ratio_to: Some(("encode", 1.5)) },
-        ];
-        let expected = "| what   |   ns |  a second | ratio          |\n\
-                        |--------|-----:|----------:|----------------|\n\
-                        | encode | 1000 | 1,000,000 |                |\n\
-                        | decode | 1500 |   666,667 | 1.50 of encode |\n";
-        assert_eq!(markdown(&rows), expected);
+        let mut encode = Series::new("encode", Unit::Nanoseconds);
+        let mut decode = Series::new("decode", Unit::PerSecond).ratio_to("encode");
+        for value in [1000.0, 900.0, 1100.0] {
+            encode.push(value);
+            decode.push(value * 1.5);
+        }
+        let expected = "| what   |   median |     quartiles | ratio          |\n\
+                        |--------|---------:|--------------:|----------------|\n\
+                        | encode | 1,000 ns | 1,000 – 1,100 |                |\n\
+                        | decode | 1,500 /s | 1,500 – 1,650 | 1.50 of encode |\n";
+        assert_eq!(markdown(&[encode, decode]), expected);
     }
 }

@@ -1,5 +1,6 @@
 //! What README's commands call: `cargo xtask demo`, `cargo xtask test` and what they need.
 
+mod bench;
 mod demo;
 mod fetch_nats;
 mod process;
@@ -27,8 +28,11 @@ enum Task {
     Demo(demo::DemoArgs),
     /// Every test, with everything that the tests need
     #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- broker\n  \
-                            cargo xtask test -- -p integration-tests -- --nocapture")]
+                            cargo xtask test -- --test system -- --nocapture")]
     Test(test::TestArgs),
+    /// What Gatemesh costs, as ratios to bare NATS, in one table
+    #[command(after_help = "Examples:\n  cargo xtask bench\n  cargo xtask bench --quick")]
+    Bench(bench::BenchArgs),
     /// Download the pinned nats-server into .tools, check it, and print its path
     FetchNats,
 }
@@ -37,6 +41,7 @@ fn main() -> ExitCode {
     let done = match Args::parse().task {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::FetchNats => fetch_nats::fetch().map(|program| {
             println!("{}", program.display());
             ExitCode::SUCCESS

@@ -37,10 +37,13 @@ pub fn cargo(arguments: &[&str]) -> Command {
 /// # Errors
 /// If cargo fails, which then has said why.
 pub fn build_programs(release: bool) -> anyhow::Result<()> {
-    let profile: &[&str] = if release { &["--release"] } else { &[] };
-    // The whole workspace at once: with a selection of packages cargo picks other features of the dependencies, and
-    // they would be built once more for the tests.
-    run(cargo(&["build", "--locked", "--workspace", "--bins", "--examples"]).args(profile))
+    // The whole workspace, examples included, although a part would do: cargo unites the features of what it builds
+    // together, and another selection than `cargo test --workspace` would compile most dependencies once more.
+    let mut build = cargo(&["build", "--locked", "--workspace", "--bins", "--examples"]);
+    if release {
+        build.arg("--release");
+    }
+    run(&mut build)
 }
 
 /// Runs a command to its end.

@@ -1,0 +1,149 @@
+//! The side that sends: at a rate, or as fast as the other side takes, with a window between them so that nothing has
+//! to be lost.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+/// Most messages under way when there is no rate: less than what any of the queues between the two sides holds.
+pub const WINDOW: u64 = 16_384;
+
+/// Who sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sender {
+    /// The node, whose venue pushes ticks.
+    Node,
+    /// A bare NATS client with the bytes of such a tick.
+    Bare,
+}
+
+/// What is to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Feed {
+    /// By whom.
+    pub sender: Sender,
+    /// How many.
+    pub count: u64,
+    /// How many a second; as fast as they are taken if not said.
+    pub per_second: Option<f64>,
+}
+
+/// What the receiving side tells the sending one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Tell {
+    /// Send this.
+    Send(Feed),
+    /// So many of it have been taken.
+    Taken(u64),
+}
+
+/// How many messages of a feed may have been sent.
+#[derive(Debug, Default)]
+pub struct Window {
+    taken: Mutex<Option<u64>>,
+    moved: Condvar,
+}
+
+impl Window {
+    /// A window at the beginning of a feed.
+    pub fn open() -> Window {
+        Window { taken: Mutex::new(Some(0)), moved: Condvar::new() }
+    }
+
+    /// The other side has taken so many.
+    pub fn taken(&self, count: u64) {
+        self.set(Some(count));
+    }
+
+    /// The other side is gone, or wants something else: whoever waits is sent home.
+    pub fn close(&self) {
+        self.set(None);
+    }
+
+    /// Waits until message number `sent` may be sent; gives the number of the first one that may not yet, `None` if the
+    /// window is closed.
+    pub fn wait(&self, sent: u64) -> Option<u64> {
+        let full = |taken: &mut Option<u64>| taken.is_some_and(|taken| sent >= taken + WINDOW);
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = self.moved.wait_while(taken, full).unwrap_or_else(PoisonError::into_inner);
+        taken.map(|taken| taken + WINDOW)
+    }
+
+    fn set(&self, to: Option<u64>) {
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        self.moved.notify_all();
+    }
+}
+
+impl Feed {
+    /// Sends, on the calling thread. `send` gets the message's number and says whether to go on.
+    pub fn run(&self, window: &Window, mut send: impl FnMut(u64) -> bool) {
+        let start = Instant::now();
+        let mut allowed = 0;
+        for number in 0..self.count {
+            match self.per_second {
+                Some(rate) => {
+                    let due = Duration::from_secs_f64(number as f64 / rate);
+                    // What is late is sent at once, as a market's burst would be.
+                    if let Some(early) = due.checked_sub(start.elapsed()).filter(|early| !early.is_zero()) {
+                        std::thread::sleep(early);
+                    }
+                }
+                None if number >= allowed => match window.wait(number) {
+                    Some(first_not) => allowed = first_not,
+                    None => return,
+                },
+                None => {}
+            }
+            if !send(number) {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_feed_without_a_rate_waits_for_the_other_side() {
+        let window = Arc::new(Window::open());
+        let feed = Feed { sender: Sender::Bare, count: 3 * WINDOW, per_second: None };
+        let (send, sent) = std::sync::mpsc::sync_channel(WINDOW as usize);
+        let feeder = std::thread::spawn({
+            let window = window.clone();
+            move || feed.run(&window, |number| send.try_send(number).is_ok())
+        });
+        // More than a window under way would not fit in the channel, and end the feed early.
+        for number in 0..feed.count {
+            assert_eq!(sent.recv(), Ok(number));
+            if (number + 1) % 1_024 == 0 {
+                window.taken(number + 1);
+            }
+        }
+        feeder.join().expect("it ends");
+    }
+
+    #[test]
+    fn a_closed_window_ends_the_feed() {
+        let window = Window::open();
+        window.close();
+        let feed = Feed { sender: Sender::Bare, count: 2 * WINDOW, per_second: None };
+        let mut sent = 0;
+        feed.run(&window, |_| {
+            sent += 1;
+            true
+        });
+        assert_eq!(sent, 0);
+    }
+
+    #[test]
+    fn a_rate_is_kept() {
+        let start = Instant::now();
+        Feed { sender: Sender::Bare, count: 21, per_second: Some(1_000.0) }.run(&Window::open(), |_| true);
+        assert!(start.elapsed() >= Duration::from_millis(20));
+    }
+}

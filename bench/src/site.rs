@@ -1,0 +1,79 @@
+//! What the measurements with a server share: the server, the other process, and this process's clients. This process
+//! receives and asks; the other one sends and answers.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use client_sdk::Client;
+use gateway_node::broker::Broker;
+use gateway_node::config::EmbeddedBroker;
+use protocol::GatewayState;
+
+use crate::far_side::{FarSide, Hosts};
+use crate::venue;
+
+/// Longest wait for anything that has to happen.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server on a free port with a directory of its own.
+pub struct Server {
+    broker: Broker,
+    _directory: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts it, with the node's own configuration or with another one.
+    pub async fn start(config: Option<PathBuf>) -> anyhow::Result<Server> {
+        let directory = tempfile::tempdir().context("making a directory")?;
+        let data_dir = directory.path().to_owned();
+        let broker = Broker::start(&EmbeddedBroker { data_dir, port: 0, server: None, config }).await?;
+        Ok(Server { broker, _directory: directory })
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        self.broker.url()
+    }
+
+    /// Stops it.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.broker.stop().await
+    }
+}
+
+/// See the module.
+pub struct Site {
+    /// Gatemesh's client.
+    pub client: Client,
+    /// A client of NATS.
+    pub bare: async_nats::Client,
+    /// The other process.
+    pub far: FarSide,
+    server: Server,
+}
+
+impl Site {
+    /// Starts everything and waits until the gateway is ready.
+    pub async fn start() -> anyhow::Result<Site> {
+        let server = Server::start(None).await?;
+        let far = FarSide::start(server.url(), Hosts::Both)?;
+        let client = Client::connect(server.url()).await?;
+        let bare = async_nats::connect(server.url()).await?;
+        let gateway = client.gateway(venue::GATEWAY);
+        let ready = async {
+            // A gateway that does not serve yet answers with an error: no responders.
+            while !gateway.get_status().await.is_ok_and(|status| status.state == GatewayState::Ready) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ready).await.context("the gateway did not get ready")?;
+        Ok(Site { client, bare, far, server })
+    }
+
+    /// Stops everything.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.far.stop()?;
+        self.server.stop().await
+    }
+}
