@@ -23,7 +23,8 @@ async fn a_signal_drains_the_node_and_stops_its_broker() {
         let node = NodeProcess::start(&home).await;
         let client = node.ready("sim1").await;
         let mut heartbeats = client.subscribe("evt.status.sim1").await.expect("subscribes");
-        client.flush().await.expect("flushes");
+        // The first one proves that the server knows of the subscription.
+        timeout(PATIENCE, heartbeats.next()).await.expect("in time").expect("a heartbeat");
         node.program.signal(signal);
         let state = |message: async_nats::Message| {
             let event: Event<Status> = codec::decode(&message.payload).expect("decodes");
