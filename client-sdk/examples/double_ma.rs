@@ -8,6 +8,7 @@ use clap::Parser;
 use client_sdk::protocol::{InstrumentId, Order, Tick, Trade};
 use client_sdk::strategy::{self, Context, Options, Outcome};
 use client_sdk::{Client, ConnectOptions, Filter, HealthEvent, Missed, Strategy};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -41,6 +42,9 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     anyhow::ensure!(arguments.fast < arguments.slow, "--fast must be less than --slow");
 
+    // Listens from the beginning, so that a Ctrl-C while connecting is no crash either.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+
     let client = Client::connect(ConnectOptions::new(&arguments.server).name("double-ma")).await?;
     let gateway = match arguments.gateway {
         Some(gateway) => gateway.into(),
@@ -63,7 +67,7 @@ async fn main() -> anyhow::Result<()> {
         };
         tokio::select! {
             () = time => {}
-            _ = tokio::signal::ctrl_c() => info!("stopping"),
+            _ = interrupt.recv() => info!("stopping"),
         }
     };
     let strategy = strategy::run(&client, strategy, options, end).await?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use protocol::event::OmsEvent;
 use protocol::oms::OrderKey;
-use protocol::rpc::{CancelAll, CancelledAll};
+use protocol::rpc::{CancelAll, CancelledAll, Done};
 use protocol::{
     CancelRequest, ErrorCode, Exchange, GatewayState, LogLevel, Name, OmsState, Order, OrderRequest, OrderStatus,
     Quote, QuoteRequest, RpcError, Symbol,
@@ -296,16 +296,12 @@ impl Engine {
     /// Cancels pass the gate, so that a slow journal never stops anyone from getting out. What is still behind the
     /// gate is stopped there.
     fn cancel(&mut self, now: Now, reply: Option<ReplyTo>, target: &Target, out: &mut Effects) -> Result<(), RpcError> {
-        // The answer is the order as it stands: that it is cancelled is for the venue to say.
-        let (key, reference, answer) = match target {
-            Target::Order(key) => {
-                let order = self.state.order(key);
-                (key, order.and_then(|o| o.venue_reference.clone()), reply.map(|to| (to, encode(&order))))
-            }
-            Target::Quote(key) => {
-                let quote = self.state.quote(key);
-                (key, quote.and_then(|q| q.venue_reference.clone()), reply.map(|to| (to, encode(&quote))))
-            }
+        // The answer says no more than that the cancel is on its way: the order's state would have to wait for the
+        // journal, and a cancel must not.
+        let answer = reply.map(|to| (to, encode(&Done {})));
+        let (key, reference) = match target {
+            Target::Order(key) => (key, self.state.order(key).and_then(|o| o.venue_reference.clone())),
+            Target::Quote(key) => (key, self.state.quote(key).and_then(|q| q.venue_reference.clone())),
         };
         if let Some(cancelled) = self.unsent.get_mut(key) {
             *cancelled = true;

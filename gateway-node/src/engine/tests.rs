@@ -268,7 +268,7 @@ fn a_cancel_overtakes_an_order_that_is_still_behind_the_gate() {
     let cancel = bench.call(Request::CancelOrder(CancelRequest::new(OrderId::new("a"))));
     let effects = bench.take();
     assert_eq!(kinds(&effects), ["journal", "submit", "reply now", "journal"], "no cancel goes to the venue");
-    assert_eq!(answer::<Order>(&effects, cancel).expect("taken").orderid, OrderId::new("a"));
+    assert_eq!(answer::<serde_json::Value>(&effects, cancel), Ok(serde_json::json!({})));
     let submit = effects.into_iter().find_map(|e| if let Effect::Submit(s) = e { Some(s) } else { None });
     let submit = submit.expect("a submit");
     let error = bench.engine.before_submit(bench.now, &submit).expect_err("cancelled first");
@@ -290,8 +290,7 @@ fn cancels_pass_the_gate_and_go_by_the_orders_own_reference() {
         panic!("{effects:?}")
     };
     assert_eq!(*reference, submit.reference);
-    let order: Order = protocol::codec::decode(answer).expect("the order as it stands");
-    assert_eq!((order.orderid, order.status), (OrderId::new("a"), OrderStatus::NotTraded));
+    assert_eq!(answer, b"{}", "no trading state: that would have to wait for the journal");
     for (wrong, code) in [
         (CancelRequest::new(OrderId::new("b")), ErrorCode::NotFound),
         (
