@@ -6,6 +6,7 @@ mod bad_input;
 mod calls;
 mod crashes;
 mod examples;
+mod hostile;
 mod isolation;
 mod mirror;
 mod plain_client;
