@@ -114,11 +114,6 @@ async fn replay(config: &str, files: &[(InstrumentId, PathBuf)]) -> Replay {
         }
     };
     tokio::time::timeout(PATIENCE * 3, ended).await.expect("the feed ends");
-    let handle = client.gateway("replay");
-    for (instrument, _) in files {
-        let last = handle.get_tick(instrument).await.expect("answered").expect("a tick");
-        replay.last.insert(instrument.clone(), last.seq);
-    }
     // What is still under way arrives within moments; whatever does not is missing at the tail, and `last` says so.
     while let Ok(Some(update)) = tokio::time::timeout(Duration::from_secs(2), ticks.next()).await {
         match update {
@@ -131,6 +126,12 @@ async fn replay(config: &str, files: &[(InstrumentId, PathBuf)]) -> Replay {
             }
             _ => {}
         }
+    }
+    // Asked now, not before: the line that says that the feed ended overtakes the ticks that wait in the node's queue.
+    let handle = client.gateway("replay");
+    for (instrument, _) in files {
+        let last = handle.get_tick(instrument).await.expect("answered").expect("a tick");
+        replay.last.insert(instrument.clone(), last.seq);
     }
     node.stop().await;
     replay
