@@ -237,6 +237,7 @@ impl World {
             VenueCommand::Cancel(reference, _) => self.venue.cancel(&reference, &mut said),
             VenueCommand::CancelQuote(reference, _) => self.venue.cancel_quote(&reference, &mut said),
             VenueCommand::Snapshot => {
+                self.venue.report_marks(&mut said);
                 let snapshot = VenueSnapshot { forgets_older_sessions: true, ..self.venue.snapshot() };
                 said.push(VenueEvent::Snapshot(Box::new(snapshot)));
             }

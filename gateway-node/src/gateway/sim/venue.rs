@@ -218,7 +218,12 @@ impl Venue {
                 out.extend(self.exchange.positions().into_iter().map(VenueEvent::Position));
                 out.push(VenueEvent::Answer { token, answer: Ok(Answer::Sent) });
             }
-            Command::Snapshot => out.push(VenueEvent::Snapshot(Box::new(self.exchange.snapshot()))),
+            Command::Snapshot => {
+                // The books count as told what they have told last: without this, prices that come back to where they
+                // were before the snapshot would leave the snapshot's marks standing.
+                self.exchange.report_marks(out);
+                out.push(VenueEvent::Snapshot(Box::new(self.exchange.snapshot())));
+            }
         }
         self.flush();
     }
