@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::service::{self, ServiceExt};
@@ -19,11 +20,16 @@ use tracing::{debug, warn};
 
 use crate::engine::{Caller, Reply, Request};
 
-/// Most calls of one gateway under way at a time; one more is answered OVERLOADED at once. Every queue behind it
-/// holds as many, so that none of them can be full.
-pub const MAX_CALLS: usize = 1_024;
+/// Most calls of one gateway under way at a time; one more is answered OVERLOADED at once.
+const MAX_ORDINARY_CALLS: usize = 1_024;
+/// Places of their own for what stops trading: whoever wants to get out never queues behind those who only ask.
+const MAX_STOPPING_CALLS: usize = 256;
+/// Every queue behind the places holds as many, so that none of them can be full.
+pub const MAX_CALLS: usize = MAX_ORDINARY_CALLS + MAX_STOPPING_CALLS;
 /// Most calls of added methods under way at a time.
 const MAX_ADDED_CALLS: usize = 64;
+/// How long a service that stops takes in what has arrived already.
+const LAST_REQUESTS: Duration = Duration::from_millis(500);
 /// Error answers are counted by the service API only together with an answer of its own making, which has no body.
 /// Ours goes to the caller; the service's goes here, where nobody listens.
 const VOID: &str = "_GATEMESH.void";
@@ -63,7 +69,7 @@ pub struct Responder {
 
 impl Responder {
     async fn send(mut self, reply: Reply) {
-        let sent = match reply {
+        let sent = match fitting(reply, self.client.max_payload()) {
             Ok(bytes) => self.request.respond(Ok(bytes.into())).await,
             Err(error) => {
                 let Some(inbox) = self.request.message.reply.clone() else { return };
@@ -85,9 +91,36 @@ impl Responder {
     }
 }
 
+/// Whether a method only ever takes risk away.
+const fn stops_trading(method: Method) -> bool {
+    matches!(method, Method::CancelOrder | Method::CancelAll | Method::CancelQuote | Method::Halt | Method::Disconnect)
+}
+
+/// Whether an answer may go there. The node may publish what its callers may not: a reply subject that it could be made
+/// to write its own journal, events or calls with is none.
+fn is_inbox(reply: &str) -> bool {
+    !["journal.", "evt.", "rpc.", "$"].iter().any(|prefix| reply.starts_with(prefix))
+}
+
+/// An answer that the server would not take is an error that says so, rather than silence.
+fn fitting(reply: Reply, max_payload: usize) -> Reply {
+    match reply {
+        Ok(bytes) if bytes.len() > max_payload => Err(RpcError::new(
+            ErrorCode::Internal,
+            format!(
+                "the answer has {} bytes and the NATS server takes {max_payload}: ask for less, or raise its max_payload",
+                bytes.len()
+            ),
+        )),
+        reply => reply,
+    }
+}
+
 fn error_headers(error: &RpcError) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(HEADER_ERROR, one_line(&error.to_string()).as_str());
+    // Cut: the whole of it is in the body, and headers have to fit beside that.
+    let line: String = one_line(&error.to_string()).chars().take(512).collect();
+    headers.insert(HEADER_ERROR, line.as_str());
     headers.insert(HEADER_ERROR_CODE, error.code.number().to_string().as_str());
     headers
 }
@@ -164,7 +197,8 @@ impl RpcServer {
             gateway,
             calls,
             answers: answers.clone(),
-            places: Arc::new(Semaphore::new(MAX_CALLS)),
+            places: Arc::new(Semaphore::new(MAX_ORDINARY_CALLS)),
+            stopping_places: Arc::new(Semaphore::new(MAX_STOPPING_CALLS)),
             added_places: Arc::new(Semaphore::new(MAX_ADDED_CALLS)),
             added: methods.keys().cloned().collect(),
         };
@@ -177,7 +211,11 @@ impl RpcServer {
         if let Err(error) = self.service.stop().await {
             debug!(%error, "the service did not stop cleanly");
         }
-        self.requests.abort();
+        // What has arrived already is still taken in and answered; then the subscriptions end.
+        let abort = self.requests.abort_handle();
+        if tokio::time::timeout(LAST_REQUESTS, self.requests).await.is_err() {
+            abort.abort();
+        }
         AnswersOnly { answers: self.answers }
     }
 }
@@ -189,7 +227,7 @@ pub struct AnswersOnly {
 
 impl AnswersOnly {
     /// Waits until every answer is out; all senders must be dropped before.
-    pub async fn finish(self, patience: std::time::Duration) {
+    pub async fn finish(self, patience: Duration) {
         let abort = self.answers.abort_handle();
         if tokio::time::timeout(patience, self.answers).await.is_err() {
             abort.abort();
@@ -210,6 +248,7 @@ struct Desk {
     calls: mpsc::Sender<Incoming>,
     answers: Answers,
     places: Arc<Semaphore>,
+    stopping_places: Arc<Semaphore>,
     added_places: Arc<Semaphore>,
     added: std::collections::HashSet<String>,
 }
@@ -230,11 +269,13 @@ impl Desk {
     }
 
     async fn take(&self, route: Route, request: service::Request) {
-        if request.message.reply.is_none() {
-            debug!(gateway = %self.gateway, subject = %request.message.subject, "a call without a reply subject is ignored");
+        let reply = request.message.reply.as_deref();
+        if !reply.is_some_and(is_inbox) {
+            debug!(gateway = %self.gateway, subject = %request.message.subject, reply, "a call that cannot be answered is ignored");
             return;
         }
         let places = match route {
+            Route::Method(method) if stops_trading(method) => &self.stopping_places,
             Route::Method(_) => &self.places,
             Route::Added(_) => &self.added_places,
         };
@@ -301,7 +342,7 @@ impl Desk {
         if Method::from_name(name).is_some() || self.added.contains(name) {
             return;
         }
-        let Some(inbox) = message.reply.clone() else { return };
+        let Some(inbox) = message.reply.clone().filter(|reply| is_inbox(reply)) else { return };
         let shown: String = name.chars().take(64).collect();
         let known: Vec<&str> =
             Method::ALL.iter().map(|m| m.as_str()).chain(self.added.iter().map(String::as_str)).collect();
@@ -335,4 +376,34 @@ fn deadline(message: &Message) -> Result<Option<i64>, RpcError> {
             format!("header {HEADER_DEADLINE}: `{shown}` is no number of milliseconds"),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_go_to_inboxes_only() {
+        for inbox in ["_INBOX.abc.1", "_R_.x.y", "strategies.a.inbox"] {
+            assert!(is_inbox(inbox), "{inbox}");
+        }
+        for forged in ["journal.sim1.pub.order.a.SHFE.sim1.default", "evt.status.sim1", "rpc.sim1.resume", "$JS.API.x"]
+        {
+            assert!(!is_inbox(forged), "{forged}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_too_large_says_so() {
+        assert_eq!(fitting(Ok(vec![b' '; 10]), 10), Ok(vec![b' '; 10]));
+        assert_eq!(fitting(Ok(vec![b' '; 11]), 10).expect_err("too large").code, ErrorCode::Internal);
+    }
+
+    #[test]
+    fn an_errors_header_is_one_short_line() {
+        let error = RpcError::new(ErrorCode::NotFound, format!("a\r\nNats-Sequence: 7\0{}", "o".repeat(16_000)));
+        let headers = error_headers(&error);
+        let line = headers.get(HEADER_ERROR).expect("a line").as_str();
+        assert!(line.len() <= 512 && !line.contains(char::is_control), "{line}");
+    }
 }
