@@ -30,6 +30,12 @@ const QUEUE: usize = 32_768;
 const IN_FLIGHT: usize = 1_024;
 /// An append without an ack for this long is looked up.
 const ACK_PATIENCE: Duration = Duration::from_secs(3);
+/// While the journal cannot be read, it is told this often.
+const COMPLAINT: Duration = Duration::from_secs(30);
+/// A page that takes longer is given up: what it waits for may have died with a server.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
+/// Most entries that are looked at for one page: an owner's may be thinly spread.
+const PAGE_SCANNED: usize = 20_000;
 /// Most events of one `get_events` page; with a byte bound as the lists have.
 const PAGE_EVENTS: usize = 1_000;
 const PAGE_BYTES: usize = 512 * 1024;
@@ -87,26 +93,48 @@ pub struct Opened {
 pub fn context(client: async_nats::Client) -> Context {
     async_nats::jetstream::context::ContextBuilder::new()
         .timeout(ACK_PATIENCE)
+        // Appends that are given up hold their places among those in flight for no longer than that.
+        .ack_timeout(ACK_PATIENCE)
         .max_ack_inflight(IN_FLIGHT * 2)
         .backpressure_on_inflight(true)
         .build(client)
 }
 
+/// What this process knows a journal to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Known {
+    /// The epoch that it led under.
+    pub epoch: u64,
+    /// Everything up to here was acknowledged.
+    pub stored: u64,
+}
+
 /// Creates the stream if there is none, replays it, and begins a new leadership in it.
 ///
 /// # Errors
-/// If JetStream is not there, the stream cannot be made or read, or somebody else begins to lead at the same time.
+/// If JetStream is not there, the stream cannot be made or read, it holds less than is `known` of it, or somebody else
+/// begins to lead at the same time.
 pub async fn open(
     context: Context,
     gateway: &Name,
     node: &Name,
     options: &JournalOptions,
+    known: Known,
     now: protocol::Timestamp,
 ) -> anyhow::Result<Opened> {
+    if known.stored > 0 {
+        // Not made anew in its place: with a journal its order ids are gone, and a repeated order would be a second one.
+        let held = match context.get_stream(subject::journal_stream(gateway)).await {
+            Ok(stream) => stream.cached_info().state.last_sequence,
+            Err(error) if is_stream_gone(&error.to_string()) => 0,
+            Err(error) => return Err(error).context("looking for the journal"),
+        };
+        check_not_shorter(gateway, known, held)?;
+    }
     let stream = ensure_stream(&context, gateway, options).await?;
     let replayed = replay(&stream).await.context("replaying the journal")?;
     // One node, one leader: the epoch counts starts. A lease in KV will give it, and the fence is this append.
-    let epoch = replayed.epoch + 1;
+    let epoch = replayed.epoch.max(known.epoch) + 1;
     let entry = Private::LeaderStarted { epoch, node: node.clone(), time: now };
     let message = PublishMessage::build()
         .payload(codec::encode(&entry)?.into())
@@ -118,6 +146,7 @@ pub async fn open(
         .context("beginning to lead")?
         .await
         .context("beginning to lead: does another node write the same journal?")?;
+    anyhow::ensure!(!ack.duplicate, "somebody else begins to lead {gateway} under epoch {epoch}");
     info!(%gateway, epoch, entries = ack.sequence, "journal replayed");
     let (entries, queue) = mpsc::channel(QUEUE);
     let (progress_in, progress) = watch::channel(Progress { stored: ack.sequence, ..Progress::default() });
@@ -169,18 +198,26 @@ async fn ensure_stream(context: &Context, gateway: &str, options: &JournalOption
 
 async fn replay(stream: &stream::Stream) -> anyhow::Result<Replayed> {
     let mut replayed = Replayed::default();
-    let last = stream.get_info().await?.state.last_sequence;
+    let state = stream.get_info().await?.state;
+    let last = state.last_sequence;
     if last == 0 {
         return Ok(replayed);
     }
+    anyhow::ensure!(
+        state.messages > 0,
+        "somebody purged it: its orders, ids and epochs are gone. Restore the stream, or delete it to begin anew"
+    );
     let mut undecodable = 0_u64;
     let mut messages = read_from(stream, 1, String::new()).await?;
-    while replayed.journal_seq < last {
+    loop {
         let message = tokio::time::timeout(Duration::from_secs(30), messages.try_next())
             .await
             .context("the server sent nothing for 30 s")??
             .context("the stream ended early")?;
-        let seq = message.info().map_err(|e| anyhow::anyhow!("a message without its sequence: {e}"))?.stream_sequence;
+        let (seq, pending) = message
+            .info()
+            .map(|info| (info.stream_sequence, info.pending))
+            .map_err(|e| anyhow::anyhow!("a message without its sequence: {e}"))?;
         match decode_entry(&message.subject, &message.payload) {
             Ok(entry) => replayed.take(seq, entry_epoch(message.headers.as_ref()), &entry),
             Err(error) => {
@@ -189,12 +226,16 @@ async fn replay(stream: &stream::Stream) -> anyhow::Result<Replayed> {
                 warn!(seq, subject = %message.subject, error, "a journal entry is not understood and passed over");
             }
         }
+        // Entries deleted at the end never come.
+        if seq >= last || pending == 0 {
+            break;
+        }
     }
     if undecodable > 0 || replayed.voided > 0 {
         warn!(undecodable, voided = replayed.voided, "entries were passed over");
     }
-    // Purged or deleted entries at the end count all the same.
-    replayed.journal_seq = last;
+    // Deleted entries at the end count all the same.
+    replayed.journal_seq = replayed.journal_seq.max(last);
     Ok(replayed)
 }
 
@@ -384,14 +425,21 @@ impl Writer {
         });
         debug!(gateway = %self.gateway, error = text, "an append failed: looking up what is stored");
         let mut wait = Duration::from_millis(if full { 1_000 } else { 50 });
+        let began = tokio::time::Instant::now();
+        let mut complaints = 0;
         loop {
             tokio::time::sleep(wait).await;
+            if began.elapsed() > COMPLAINT * (complaints + 1) {
+                complaints += 1;
+                let seconds = began.elapsed().as_secs();
+                warn!(gateway = %self.gateway, seconds, unstored = self.unacked.len(), "the journal takes nothing");
+            }
             wait = (wait * 2).min(Duration::from_secs(1));
             let last = last_entry(self.stream.clone());
             let (sequence, id) = match tokio::time::timeout(ACK_PATIENCE, last).await {
                 Ok(Ok(last)) => last,
                 Ok(Err(error)) => {
-                    if error.to_string().contains("stream not found") {
+                    if is_stream_gone(&error.to_string()) {
                         return Err("the journal's stream is gone".to_owned());
                     }
                     debug!(gateway = %self.gateway, %error, "the journal cannot be read; trying again");
@@ -400,6 +448,11 @@ impl Writer {
                 Err(_) => continue,
             };
             match parse_message_id(&id) {
+                Some((epoch, number)) if epoch == self.epoch && number < self.acked => {
+                    return Err(format!(
+                        "the journal ends at entry {sequence}; later ones that it acknowledged are gone"
+                    ));
+                }
                 Some((epoch, number))
                     if epoch == self.epoch && number <= self.sent && sequence == self.base + number =>
                 {
@@ -441,6 +494,22 @@ async fn last_entry(stream: stream::Stream) -> anyhow::Result<(u64, String)> {
     Ok((sequence, id))
 }
 
+/// Refuses a journal that has lost entries which were acknowledged.
+fn check_not_shorter(gateway: &str, known: Known, held: u64) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        held >= known.stored,
+        "the journal {} holds entries up to {held}, and up to {} were stored: it was deleted, replaced or rolled back. \
+         Restore it; or, once the venue's orders are checked by hand, restart the node to go on with what is there",
+        subject::journal_stream(gateway),
+        known.stored
+    );
+    Ok(())
+}
+
+fn is_stream_gone(error: &str) -> bool {
+    error.contains("stream not found")
+}
+
 fn is_storage_full(error: &str) -> bool {
     ["maximum bytes exceeded", "maximum messages exceeded", "insufficient", "no space left"]
         .iter()
@@ -465,7 +534,7 @@ impl JournalReader {
             RpcError::new(ErrorCode::NotReady, format!("the journal cannot be read now: {error}"))
         };
         let state = self.stream.get_info().await.map_err(|e| failed(e.into()))?.state;
-        if params.after + 1 < state.first_sequence || params.after > state.last_sequence {
+        if params.after.saturating_add(1) < state.first_sequence || params.after > state.last_sequence {
             return Err(RpcError::new(
                 ErrorCode::TooOld,
                 format!(
@@ -476,7 +545,10 @@ impl JournalReader {
         }
         let last = last.max(params.after);
         let limit = params.limit.unwrap_or(PAGE_EVENTS).clamp(1, PAGE_EVENTS);
-        self.page(params, last, limit).await.map_err(failed)
+        match tokio::time::timeout(READ_PATIENCE, self.page(params, last, limit)).await {
+            Ok(page) => page.map_err(failed),
+            Err(_) => Err(failed(anyhow::anyhow!("the server sent nothing for {} s", READ_PATIENCE.as_secs()))),
+        }
     }
 
     async fn page(&self, params: &GetEvents, last: u64, limit: usize) -> anyhow::Result<EventsPage> {
@@ -496,19 +568,24 @@ impl JournalReader {
                 ..Default::default()
             })
             .await?;
-        // Several rounds, since an owner's events may be thinly spread.
-        let mut bytes = 0;
-        'rounds: loop {
+        // Several rounds, since an owner's events may be thinly spread. Only the server's own count of what is left says
+        // that there is no more: a round may end early for other reasons.
+        let (mut bytes, mut looked_at) = (0, 0);
+        let mut left = consumer.cached_info().num_pending;
+        'rounds: while left > 0 {
             let mut batch = consumer.fetch().max_messages(limit).messages().await?;
             let mut received = 0;
             while let Some(message) = batch.try_next().await.map_err(|e| anyhow::anyhow!(e))? {
                 received += 1;
-                let seq = message.info().map_err(|e| anyhow::anyhow!(e))?.stream_sequence;
+                let info = message.info().map_err(|e| anyhow::anyhow!(e))?;
+                let seq = info.stream_sequence;
+                left = info.pending;
                 if seq > last {
                     page.scanned = last;
                     break 'rounds;
                 }
                 page.scanned = seq;
+                looked_at += 1;
                 if !is_of_owner(&message.subject, params.owner.as_deref()) {
                     continue;
                 }
@@ -519,11 +596,13 @@ impl JournalReader {
                     break 'rounds;
                 }
             }
-            if received < limit {
-                // `fetch` does not wait: fewer than asked for means that there is no more.
-                page.scanned = page.scanned.max(last);
+            anyhow::ensure!(received > 0, "the server sent nothing of the {left} entries that are left");
+            if looked_at >= PAGE_SCANNED {
                 break;
             }
+        }
+        if left == 0 && page.items.len() < limit && bytes <= PAGE_BYTES {
+            page.scanned = last;
         }
         let name = consumer.cached_info().name.clone();
         if let Err(error) = self.stream.delete_consumer(&name).await {
@@ -580,6 +659,18 @@ mod tests {
         assert!(!is_of_owner("journal.sim1.pub.order.a.SHFE.sim1.other", Some("default")));
         assert!(is_of_owner("journal.sim1.pub.position.a.SHFE.sim1", Some("default")));
         assert!(is_of_owner("journal.sim1.pub.order.a.SHFE.sim1.other", None));
+    }
+
+    #[test]
+    fn a_journal_that_lost_entries_is_not_gone_on_with() {
+        let known = Known { epoch: 3, stored: 40 };
+        assert!(check_not_shorter("sim1", known, 40).is_ok());
+        assert!(
+            check_not_shorter("sim1", Known::default(), 0).is_ok(),
+            "a process that knows nothing takes what is there"
+        );
+        let told = check_not_shorter("sim1", known, 39).expect_err("refused").to_string();
+        assert!(told.contains("JOURNAL_sim1") && told.contains("39") && told.contains("40"), "{told}");
     }
 
     #[test]

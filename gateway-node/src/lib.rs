@@ -32,7 +32,7 @@ use crate::config::{BrokerConfig, Config, GatewayKind};
 use crate::connection::Brokers;
 use crate::engine::{Engine, EngineOptions};
 use crate::gateway::{Gateway, VenueSink, venue_channel};
-use crate::journal::JournalOptions;
+use crate::journal::{JournalOptions, Known};
 use crate::node::{Clock, Ended, GatewayLoop};
 use crate::publisher::Publisher;
 use crate::rpc::{CallContext, Handler, RpcServer};
@@ -209,9 +209,10 @@ struct Shared {
 /// Keeps one gateway running: whatever it fails of is told, and it is started again; the others go on.
 async fn supervise(shared: Arc<Shared>, spec: GatewaySpec, mut stopped: watch::Receiver<bool>) {
     let mut wait = FIRST_RESTART;
+    let mut known = Known::default();
     while !*stopped.borrow() {
         let began = tokio::time::Instant::now();
-        let reason = match run_gateway(&shared, &spec, stopped.clone()).await {
+        let reason = match run_gateway(&shared, &spec, &mut known, stopped.clone()).await {
             Ok(Ended::Drained) => return,
             Ok(Ended::Failed(reason)) => reason,
             Err(error) => format!("{error:#}"),
@@ -224,7 +225,7 @@ async fn supervise(shared: Arc<Shared>, spec: GatewaySpec, mut stopped: watch::R
             wait = FIRST_RESTART;
         }
         error!(gateway = %spec.name, reason, "the gateway failed; starting it again in {} s", wait.as_secs());
-        tell_failure(&shared, &spec.name, &reason).await;
+        tell_failure(&shared, &spec.name, known, &reason).await;
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             _ = stopped.changed() => {}
@@ -234,16 +235,17 @@ async fn supervise(shared: Arc<Shared>, spec: GatewaySpec, mut stopped: watch::R
 }
 
 /// A last heartbeat that says FAILED, so that clients know before they miss three.
-async fn tell_failure(shared: &Shared, gateway: &Name, reason: &str) {
+async fn tell_failure(shared: &Shared, gateway: &Name, known: Known, reason: &str) {
     let tell = async {
         let client = shared.brokers.connect(format!("{} {gateway} failure", shared.node)).await?;
         let now = shared.clock.now();
-        let engine =
-            Engine::new(EngineOptions::new(gateway.clone(), shared.node.clone(), 0), engine::Replayed::default(), 0);
+        // Under the epoch that clients know: they pass over what seems to come from an earlier leader.
+        let options = EngineOptions::new(gateway.clone(), shared.node.clone(), known.epoch);
+        let engine = Engine::new(options, engine::Replayed::default(), known.stored);
         let mut status = engine.status(now);
         status.state = GatewayState::Failed;
         status.reason = Some(reason.to_owned());
-        Publisher::new(client.clone(), gateway.clone(), 0).status(status);
+        Publisher::new(client.clone(), gateway.clone(), known.epoch).status(status);
         client.flush().await.context("flushing")
     };
     if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(2), tell).await {
@@ -252,13 +254,20 @@ async fn tell_failure(shared: &Shared, gateway: &Name, reason: &str) {
 }
 
 /// One life of a gateway: connect, replay, serve, drain.
-async fn run_gateway(shared: &Shared, spec: &GatewaySpec, mut stopped: watch::Receiver<bool>) -> anyhow::Result<Ended> {
+async fn run_gateway(
+    shared: &Shared,
+    spec: &GatewaySpec,
+    known: &mut Known,
+    mut stopped: watch::Receiver<bool>,
+) -> anyhow::Result<Ended> {
     let name = &spec.name;
     // Ticks on a connection of their own, so that a flood of them delays no order.
     let market = shared.brokers.connect(format!("{} {name} market data", shared.node)).await?;
     let trading = shared.brokers.connect(format!("{} {name} trading", shared.node)).await?;
     let context = journal::context(trading.clone());
-    let opened = journal::open(context, name, &shared.node, &shared.journal, shared.clock.now().wall).await?;
+    let opened = journal::open(context, name, &shared.node, &shared.journal, *known, shared.clock.now().wall).await?;
+    let progress = opened.writer.progress.clone();
+    *known = Known { epoch: opened.epoch, stored: progress.borrow().stored };
 
     let (sink, venue) = venue_channel(VENUE_EVENTS, VENUE_TICKS);
     let gateway = (spec.factory)(name, sink)?;
@@ -302,6 +311,7 @@ async fn run_gateway(shared: &Shared, spec: &GatewaySpec, mut stopped: watch::Re
             }
         }
     };
+    known.stored = progress.borrow().stored;
     let ended = ended.unwrap_or_else(|| Ended::Failed("its thread panicked".to_owned()));
     answers.finish(Duration::from_secs(2)).await;
     for client in [market, trading] {

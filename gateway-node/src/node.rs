@@ -7,12 +7,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use protocol::event::Log;
-use protocol::{LogLevel, Name, Timestamp};
+use protocol::rpc::Method;
+use protocol::{ErrorCode, GatewayState, LogLevel, Name, RpcError, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::engine::{
-    Approval, Call, Effect, Effects, Engine, Entry, Now, Reply, ReplyTo, Submit, VenueCommand, refusal,
+    Approval, Call, Effect, Effects, Engine, Entry, Now, Reply, ReplyTo, SNAPSHOT, Submit, VenueCommand, refusal,
 };
 use crate::gateway::{Gateway, SequencedTick, VenueSource};
 use crate::journal::{JournalReader, JournalWriter};
@@ -23,8 +24,14 @@ use crate::rpc::{Answers, Incoming, Responder};
 const TICK_BATCH: usize = 64;
 /// Venue events taken in a row before calls are looked at again.
 const EVENT_BATCH: usize = 64;
-/// While this many effects wait for the journal, venue events stay in their queue (and overflow there: DIRTY).
-const MAX_GATED: usize = 16_384;
+/// Calls, or batches of venue events, taken in a row before everything behind them has a turn.
+const TURNS: u32 = 8;
+/// While this many journal entries wait to be stored, venue events stay in their queue (and overflow there: DIRTY).
+/// Half of what the journal's own queue holds: what calls may still add to it fits beside them.
+const MAX_UNSTORED: u64 = 16_384;
+/// A question that has waited for the journal for this long is answered with an error, so that those who wait in vain
+/// do not take up the places of those who want to get out.
+const GATE_PATIENCE: Duration = Duration::from_secs(5);
 /// Most refills read from the journal at a time; one more is answered OVERLOADED.
 const MAX_REFILLS: usize = 16;
 /// How long a drain may take.
@@ -101,11 +108,19 @@ struct Gate {
     waiting: VecDeque<(u64, Effect)>,
 }
 
+/// A call that is not answered yet.
+struct Pending {
+    responder: Responder,
+    /// On the clock that never jumps.
+    since: Duration,
+    method: Method,
+}
+
 /// The loop's own state beside its parts.
 struct Running {
     parts: GatewayLoop,
     gate: Gate,
-    pending: HashMap<ReplyTo, Responder>,
+    pending: HashMap<ReplyTo, Pending>,
     next_reply: u64,
     effects: Effects,
     refills: std::sync::Arc<tokio::sync::Semaphore>,
@@ -134,30 +149,45 @@ impl Running {
         let mut timer = tokio::time::interval(Duration::from_secs(1));
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ticks: Vec<SequencedTick> = Vec::with_capacity(TICK_BATCH);
+        let (mut calls_taken, mut events_taken) = (0, 0);
         while self.failed.is_none() {
             if *self.parts.shutdown.borrow() {
                 return;
             }
             self.check_overflow();
-            let may_take_events = self.gate.waiting.len() < MAX_GATED;
+            let may_take_events = self.parts.engine.journal_backlog() < MAX_UNSTORED;
             let ticks_queue = self.parts.venue.ticks.clone();
             let has_room = self.parts.publisher.has_room();
-            // Trading input first, then the timer, then market data.
+            // Trading input first, then the timer, then market data; but nobody who never stops asking keeps the
+            // venue's events, the heartbeat or the ticks waiting for more than a few turns.
             tokio::select! {
                 biased;
                 _ = self.parts.shutdown.changed() => {}
                 changed = self.parts.journal.progress.changed() => self.on_progress(changed.is_ok()),
-                call = self.parts.calls.recv() => match call {
-                    Some(call) => self.on_call(call),
+                call = self.parts.calls.recv(), if calls_taken < TURNS => match call {
+                    Some(call) => {
+                        calls_taken += 1;
+                        self.on_call(call);
+                    }
                     None => self.failed = Some("the service ended".to_owned()),
                 },
-                event = self.parts.venue.events.recv(), if may_take_events => match event {
-                    Some(event) => self.on_venue_event(event),
+                event = self.parts.venue.events.recv(), if may_take_events && events_taken < TURNS => match event {
+                    Some(event) => {
+                        events_taken += 1;
+                        self.on_venue_event(event);
+                    }
                     None => self.failed = Some("the venue's adapter ended".to_owned()),
                 },
                 _ = timer.tick() => self.on_timer(),
                 () = self.parts.publisher.room(), if !has_room => {}
-                () = ticks_queue.pop_batch(&mut ticks, TICK_BATCH), if has_room && ticks.is_empty() => ticks.reverse(),
+                () = ticks_queue.pop_batch(&mut ticks, TICK_BATCH), if has_room && ticks.is_empty() => {
+                    ticks.reverse();
+                    (calls_taken, events_taken) = (0, 0);
+                }
+                // Nothing else is ready: the next turn begins.
+                () = std::future::ready(()), if calls_taken > 0 || events_taken > 0 => {
+                    (calls_taken, events_taken) = (0, 0);
+                }
             }
             self.publish_ticks(&mut ticks);
         }
@@ -190,8 +220,8 @@ impl Running {
         self.next_reply += 1;
         let reply = ReplyTo(self.next_reply);
         let Incoming { caller, deadline_ms, request, responder } = incoming;
-        self.pending.insert(reply, responder);
         let now = self.now();
+        self.pending.insert(reply, Pending { responder, since: now.mono, method: request.method() });
         if request == crate::engine::Request::GetStatus {
             self.parts.engine.note_ticks(self.parts.venue.ticks.counts());
         }
@@ -216,8 +246,36 @@ impl Running {
         let now = self.now();
         self.parts.engine.on_timer(now, &mut self.effects);
         self.perform();
+        self.expire_questions(now);
         let status = self.status(now);
         self.parts.publisher.status(status);
+    }
+
+    /// Answers questions that have waited too long behind the gate. The answer to what acts is kept, since it says what
+    /// came of it.
+    fn expire_questions(&mut self, now: Now) {
+        let late = |pending: &Pending| {
+            let method = pending.method;
+            let acts = method.needs_deadline() || matches!(method, Method::Halt | Method::Resume);
+            !acts && now.mono.saturating_sub(pending.since) > GATE_PATIENCE
+        };
+        let waiting: Vec<ReplyTo> = self
+            .gate
+            .waiting
+            .iter()
+            .filter_map(|(_, effect)| match effect {
+                Effect::Reply(to, _) | Effect::ReadEvents(to, _) => Some(*to),
+                _ => None,
+            })
+            .filter(|to| self.pending.get(to).is_some_and(late))
+            .collect();
+        for to in waiting {
+            let error = RpcError::new(
+                ErrorCode::NotReady,
+                format!("the journal has stored nothing for {} s; the answer waited for it", GATE_PATIENCE.as_secs()),
+            );
+            self.answer(to, Err(error));
+        }
     }
 
     fn check_overflow(&mut self) {
@@ -296,6 +354,10 @@ impl Running {
     }
 
     fn append(&mut self, entry: &Entry) {
+        // Behind one that is missing, none may take its place.
+        if self.failed.is_some() {
+            return;
+        }
         if let Err(error) = self.parts.journal.append(entry) {
             self.failed = Some(format!("{error:#}"));
         }
@@ -332,12 +394,16 @@ impl Running {
                 return;
             }
             VenueCommand::Subscribe(instruments, reply) => {
-                ("subscribe", gateway.subscribe(&instruments), reply.map(|to| (to, Ok(b"{}".to_vec()))))
+                let outcome = gateway.subscribe(&instruments);
+                if outcome.is_err() {
+                    self.parts.engine.on_not_subscribed(&instruments);
+                }
+                ("subscribe", outcome, reply.map(|to| (to, Ok(b"{}".to_vec()))))
             }
             VenueCommand::Unsubscribe(instruments) => ("unsubscribe", gateway.unsubscribe(&instruments), None),
             VenueCommand::Cancel(reference, answer) => ("cancel", gateway.cancel(&reference), answer),
             VenueCommand::CancelQuote(reference, answer) => ("cancel_quote", gateway.cancel_quote(&reference), answer),
-            VenueCommand::Snapshot => ("snapshot", gateway.request_snapshot(), None),
+            VenueCommand::Snapshot => (SNAPSHOT, gateway.request_snapshot(), None),
             VenueCommand::QueryHistory(token, request) => {
                 return self.queried(token, |gateway| gateway.query_history(token, &request));
             }
@@ -364,7 +430,7 @@ impl Running {
     }
 
     fn answer(&mut self, to: ReplyTo, reply: Reply) {
-        let Some(responder) = self.pending.remove(&to) else { return };
+        let Some(Pending { responder, .. }) = self.pending.remove(&to) else { return };
         // As many places as there can be calls under way; it is full only if the writer is gone.
         if self.parts.answers.try_send((responder, reply)).is_err() {
             debug!(gateway = %self.parts.name, "an answer finds nobody to send it");
@@ -374,20 +440,16 @@ impl Running {
     /// Reading waits for the server, so it happens in a task of its own; `MAX_REFILLS` at a time.
     fn read_events(&mut self, to: ReplyTo, params: protocol::rpc::GetEvents, stored: u64) {
         let Ok(place) = self.refills.clone().try_acquire_owned() else {
-            let error = protocol::RpcError::new(
-                protocol::ErrorCode::Overloaded,
-                format!("{MAX_REFILLS} refills are under way; try again"),
-            );
+            let error = RpcError::new(ErrorCode::Overloaded, format!("{MAX_REFILLS} refills are under way; try again"));
             return self.answer(to, Err(error));
         };
-        let Some(responder) = self.pending.remove(&to) else { return };
+        let Some(Pending { responder, .. }) = self.pending.remove(&to) else { return };
         let (reader, answers) = (self.parts.reader.clone(), self.parts.answers.clone());
         self.parts.runtime.spawn(async move {
             let page = reader.read(&params, stored).await;
             drop(place);
             let reply = page.and_then(|page| {
-                protocol::codec::encode(&page)
-                    .map_err(|e| protocol::RpcError::new(protocol::ErrorCode::Internal, e.to_string()))
+                protocol::codec::encode(&page).map_err(|e| RpcError::new(ErrorCode::Internal, e.to_string()))
             });
             if answers.send((responder, reply)).await.is_err() {
                 debug!("a refill came after the end");
@@ -404,6 +466,18 @@ impl Running {
             LogLevel::Error | LogLevel::Critical => error!(%gateway, "{}", line.msg),
         }
         self.parts.publisher.log(line);
+    }
+
+    /// Whoever still waits is told, rather than left to a timeout: what became of an order is not known here.
+    fn answer_the_rest(&mut self) {
+        let left: Vec<ReplyTo> = self.pending.keys().copied().collect();
+        for to in left {
+            let error = RpcError::new(
+                ErrorCode::ShuttingDown,
+                "the gateway ended before the journal had what this answer needs; ask again",
+            );
+            self.answer(to, Err(error));
+        }
     }
 
     /// Finishes the effects in hand, closes the venue, says goodbye and flushes.
@@ -434,9 +508,16 @@ impl Running {
             self.on_venue_event(event);
         }
         let now = self.now();
-        let status = self.status(now);
+        let mut status = self.status(now);
+        if let Some(reason) = &self.failed {
+            // The last heartbeat of this epoch: clients know before they miss three.
+            status.state = GatewayState::Failed;
+            status.reason = Some(reason.clone());
+        }
         self.parts.publisher.status(status);
-        self.parts.publisher.room().await;
+        // With NATS away there may never be room again.
+        let _ = tokio::time::timeout(Duration::from_millis(500), self.parts.publisher.room()).await;
+        self.answer_the_rest();
         let name = self.parts.name.clone();
         let progress = self
             .parts

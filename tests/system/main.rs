@@ -4,6 +4,7 @@ mod support;
 
 mod bad_input;
 mod calls;
+mod hostile;
 mod isolation;
 mod mirror;
 mod plain_client;

@@ -19,6 +19,8 @@ use crate::gateway::{Answer, GatewayError, QueryToken};
 const QUERY_PATIENCE: Duration = Duration::from_secs(30);
 /// Most queries at the venue at a time.
 const MAX_QUERIES: usize = 256;
+/// Most owners that are halted one by one.
+const MAX_HALTS: usize = 256;
 /// Largest request, in bytes: an order has 300.
 pub const MAX_REQUEST: usize = 16 * 1024;
 
@@ -181,6 +183,11 @@ impl Engine {
         let Call { reply, caller, deadline_ms, request } = call;
         let caller = &caller;
         let deadline_ms = check_deadline_present(request.method(), deadline_ms)?;
+        // What a client buffered while it was disconnected must not act on the state of today. A known id of an order
+        // or a quote is answered first, and `get_status` is how a client finds out that its clock is wrong.
+        if !matches!(request, Request::SendOrder(_) | Request::SendQuote(_) | Request::GetStatus) {
+            check_not_past(now, deadline_ms)?;
+        }
         match request {
             // Asked and answered in one round trip: clients measure the clock's offset with it.
             Request::GetStatus => {
@@ -196,22 +203,13 @@ impl Engine {
                 return self.subscribe(reply, caller, instrument(request.symbol, request.exchange), out);
             }
             Request::Unsubscribe(request) => {
-                self.unsubscribe(reply, caller, instrument(request.symbol, request.exchange), out);
+                return self.unsubscribe(reply, caller, instrument(request.symbol, request.exchange), out);
             }
             Request::SendOrder(request) => return self.send_order(now, reply, caller, deadline_ms, request, out),
             Request::SendQuote(request) => return self.send_quote(now, reply, caller, deadline_ms, request, out),
-            Request::CancelOrder(request) => {
-                check_not_past(now, deadline_ms)?;
-                return self.cancel_order(now, reply, caller, &request, out);
-            }
-            Request::CancelQuote(request) => {
-                check_not_past(now, deadline_ms)?;
-                return self.cancel_quote(now, reply, caller, &request, out);
-            }
-            Request::CancelAll(request) => {
-                check_not_past(now, deadline_ms)?;
-                self.cancel_all(now, reply, &caller.owner, &request, out);
-            }
+            Request::CancelOrder(request) => return self.cancel_order(now, reply, caller, &request, out),
+            Request::CancelQuote(request) => return self.cancel_quote(now, reply, caller, &request, out),
+            Request::CancelAll(request) => self.cancel_all(now, reply, &caller.owner, &request, out),
             Request::QueryHistory(params) => return self.query_history(now, reply, params, out),
             Request::QueryAccount => {
                 let token = self.query(now, reply, Wants::Accounts)?;
@@ -266,6 +264,9 @@ impl Engine {
             | Request::GetAllAccounts(_) => out.push(Effect::Reply(reply, self.list(caller, &request))),
             Request::Halt(request) => self.halt(now, reply, caller, request, out)?,
             Request::Resume(request) => self.resume(now, reply, caller, request.owner, out)?,
+            Request::Connect | Request::Disconnect if self.gateway_state() == GatewayState::Closing => {
+                return Err(self.not_ready());
+            }
             Request::Connect => {
                 if !self.session.is_logged_in() && self.gateway_state() != GatewayState::Connecting {
                     self.login(now, out);
@@ -289,9 +290,21 @@ impl Engine {
         out: &mut Effects,
     ) -> Result<(), RpcError> {
         let owner = self.halt_target(caller, request.owner)?;
-        self.halts.insert(owner.clone(), request.reason.chars().take(256).collect());
-        self.log(now, protocol::LogLevel::Warning, format!("halted: {owner}: {}", self.halts[&owner]), out);
-        self.record_private(Private::Halts { halts: self.halts.clone() }, out);
+        // One entry of the journal holds them all, so there is an end to them.
+        if self.halts.len() >= MAX_HALTS && !self.halts.contains_key(&owner) {
+            return Err(RpcError::new(
+                ErrorCode::Overloaded,
+                format!("{MAX_HALTS} owners are halted already: halt everybody, or resume somebody"),
+            ));
+        }
+        let reason: String = request.reason.chars().take(256).collect();
+        // Halted already: a new reason is news, but not worth filling a journal that is stuck.
+        let known = self.halts.get(&owner);
+        if known.is_none_or(|known| *known != reason && !self.journal_is_behind()) {
+            self.log(now, protocol::LogLevel::Warning, format!("halted: {owner}: {reason}"), out);
+            self.halts.insert(owner.clone(), reason);
+            self.record_private(Private::Halts { halts: self.halts.clone() }, out);
+        }
         if request.cancel {
             let owners: Vec<Name> = if owner == EVERYBODY {
                 let active = self.state.active_orders().map(|o| &o.owner);
@@ -319,6 +332,7 @@ impl Engine {
         out: &mut Effects,
     ) -> Result<(), RpcError> {
         let owner = self.halt_target(caller, owner)?;
+        self.check_journal_keeps_up()?;
         if self.halts.remove(&owner).is_some() {
             self.log(now, protocol::LogLevel::Warning, format!("resumed: {owner}"), out);
             self.record_private(Private::Halts { halts: self.halts.clone() }, out);

@@ -34,7 +34,6 @@ impl Engine {
                 self.marks.positions.insert(key, position);
             }
             _ => {
-                self.marks.positions.remove(&key);
                 self.record(now, OmsEvent::Position(position), out);
             }
         }
@@ -46,9 +45,18 @@ impl Engine {
                 self.marks.accounts.insert(account.accountid.clone(), account);
             }
             _ => {
-                self.marks.accounts.remove(&account.accountid);
                 self.record(now, OmsEvent::Account(account), out);
             }
+        }
+    }
+
+    /// Whatever is recorded of a position or an account is newer than a mark that waits: going out later, the mark
+    /// would bring back what is over.
+    pub(super) fn forget_mark(&mut self, event: &OmsEvent) {
+        match event {
+            OmsEvent::Position(position) => drop(self.marks.positions.remove(&position.into())),
+            OmsEvent::Account(account) => drop(self.marks.accounts.remove(&account.accountid)),
+            OmsEvent::Order(_) | OmsEvent::Trade(_) | OmsEvent::Quote(_) => {}
         }
     }
 

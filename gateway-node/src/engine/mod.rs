@@ -12,7 +12,8 @@ mod session;
 mod subscriptions;
 mod venue;
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use protocol::event::{Event, Head, Log, OmsEvent, Status};
@@ -32,8 +33,12 @@ use crate::risk::Approved;
 
 pub use calls::{Call, Caller, Request};
 use marks::Marks;
+pub use session::SNAPSHOT;
 use session::Session;
 use subscriptions::Subscriptions;
+
+/// Most misspelt instruments a second that are told the nearest one.
+const HINTS: u32 = 10;
 
 /// The owner that stands for everybody in halts.
 pub const EVERYBODY: &str = "*";
@@ -52,6 +57,13 @@ impl Now {
     #[must_use]
     pub fn millis(&self) -> i64 {
         self.wall.timestamp_millis()
+    }
+
+    /// An instant of the wall clock, on the clock that never jumps.
+    #[must_use]
+    pub fn mono_at(&self, wall_ms: i64) -> Duration {
+        let left = u64::try_from(wall_ms.saturating_sub(self.millis())).unwrap_or(0);
+        self.mono.saturating_add(Duration::from_millis(left))
     }
 }
 
@@ -168,6 +180,8 @@ pub struct Submit {
     pub approval: Approval,
     /// Not later than this, in milliseconds since 1970.
     pub deadline_ms: i64,
+    /// The same on the clock that never jumps: one that is set back while the journal is slow revives no order.
+    pub leave_by: Duration,
     /// Who waits for the answer.
     pub reply: ReplyTo,
 }
@@ -236,7 +250,7 @@ pub struct Replayed {
     /// Trading state.
     pub state: OmsState,
     /// Who wants which ticks.
-    pub subscriptions: Vec<(InstrumentId, Name)>,
+    pub subscriptions: BTreeSet<(InstrumentId, Name)>,
     /// Who is halted.
     pub halts: BTreeMap<Name, String>,
     /// Highest epoch seen.
@@ -261,9 +275,11 @@ impl Replayed {
             }
             Entry::Private(Private::LeaderStarted { epoch, .. }) => self.epoch = *epoch,
             Entry::Private(Private::Subscription { instrument, caller, wanted }) => {
-                self.subscriptions.retain(|(i, c)| !(i == instrument && c == caller));
+                let subscription = (instrument.clone(), caller.clone());
                 if *wanted {
-                    self.subscriptions.push((instrument.clone(), caller.clone()));
+                    self.subscriptions.insert(subscription);
+                } else {
+                    self.subscriptions.remove(&subscription);
                 }
             }
             Entry::Private(Private::Halts { halts }) => self.halts.clone_from(halts),
@@ -305,6 +321,8 @@ pub struct Engine {
     shared_head: Mark,
     storage_full: bool,
     tick_counts: TickCounts,
+    /// How many misspelt instruments are still told the nearest one before the next second.
+    hints_left: Cell<u32>,
 }
 
 impl Engine {
@@ -335,6 +353,7 @@ impl Engine {
             shared_head: Mark::default(),
             storage_full: false,
             tick_counts: TickCounts::default(),
+            hints_left: Cell::new(HINTS),
             options,
         }
     }
@@ -401,6 +420,7 @@ impl Engine {
 
     /// Once a second: login retries, marks to market, orders without an answer, queries without an answer, heads.
     pub fn on_timer(&mut self, now: Now, out: &mut Effects) {
+        self.hints_left.set(HINTS);
         self.drive_session(now, out);
         self.flush_marks(now, out);
         self.look_for_unconfirmed(now, out);
@@ -424,6 +444,24 @@ impl Engine {
     /// How many ticks came and how many of them were conflated, for the status.
     pub fn note_ticks(&mut self, counts: TickCounts) {
         self.tick_counts = counts;
+    }
+
+    /// Whether so many entries wait to be stored that nothing which can wait may add to them.
+    #[must_use]
+    pub fn journal_is_behind(&self) -> bool {
+        self.journal_backlog() >= self.options.max_journal_backlog
+    }
+
+    /// For what is journalled because somebody asked for it.
+    fn check_journal_keeps_up(&self) -> Result<(), RpcError> {
+        if self.journal_is_behind() {
+            let backlog = self.journal_backlog();
+            return Err(RpcError::new(
+                ErrorCode::Overloaded,
+                format!("{backlog} journal entries wait to be stored; nothing was done"),
+            ));
+        }
+        Ok(())
     }
 
     /// The heartbeat, and what `get_status` answers.
@@ -459,6 +497,7 @@ impl Engine {
             self.on_malformed(now, field, &event, out);
             return Applied::Unchanged;
         }
+        self.forget_mark(&event);
         if self.state.apply(&event) == Applied::Unchanged {
             return Applied::Unchanged;
         }
@@ -532,7 +571,10 @@ impl Engine {
                 format!("{} has not told its contracts yet ({})", self.options.gateway, self.session.state()),
             ));
         }
-        let nearest = nearest(instrument, self.contracts.keys());
+        // Looking through tens of thousands of contracts takes milliseconds: whoever misspells in a loop stops nobody.
+        let left = self.hints_left.get();
+        self.hints_left.set(left.saturating_sub(1));
+        let nearest = (left > 0).then(|| nearest(instrument, self.contracts.keys())).flatten();
         let hint = nearest.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
         Err(RpcError::new(
             ErrorCode::UnknownContract,

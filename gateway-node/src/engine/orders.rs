@@ -112,7 +112,8 @@ impl Engine {
                 self.record(now, OmsEvent::Order(order), out);
                 self.unsent.insert(key.clone(), false);
                 let approval = Approval::Order(approved);
-                out.push(Effect::Submit(Box::new(Submit { key, reference, approval, deadline_ms, reply })));
+                let leave_by = now.mono_at(deadline_ms);
+                out.push(Effect::Submit(Box::new(Submit { key, reference, approval, deadline_ms, leave_by, reply })));
             }
         }
         Ok(())
@@ -157,7 +158,8 @@ impl Engine {
                 self.record(now, OmsEvent::Quote(quote), out);
                 self.unsent.insert(key.clone(), false);
                 let approval = Approval::Quote(approved);
-                out.push(Effect::Submit(Box::new(Submit { key, reference, approval, deadline_ms, reply })));
+                let leave_by = now.mono_at(deadline_ms);
+                out.push(Effect::Submit(Box::new(Submit { key, reference, approval, deadline_ms, leave_by, reply })));
             }
         }
         Ok(())
@@ -187,14 +189,7 @@ impl Engine {
             }
             _ => return Err(self.not_ready()),
         }
-        let backlog = self.journal_backlog();
-        if backlog >= self.options.max_journal_backlog {
-            return Err(RpcError::new(
-                ErrorCode::Overloaded,
-                format!("{backlog} journal entries wait to be stored; nothing was sent"),
-            ));
-        }
-        Ok(())
+        self.check_journal_keeps_up()
     }
 
     /// The last look before the venue: everything ahead is stored, and time has passed.
@@ -206,6 +201,13 @@ impl Engine {
             return Err(RpcError::new(ErrorCode::OrderNotActive, "cancelled before it was sent"));
         }
         check_not_past(now, submit.deadline_ms)?;
+        if now.mono > submit.leave_by {
+            let late = now.mono.saturating_sub(submit.leave_by).as_millis();
+            return Err(RpcError::new(
+                ErrorCode::DeadlineExceeded,
+                format!("the deadline passed {late} ms ago, though the clock was set back; nothing was done"),
+            ));
+        }
         if !self.session.is_logged_in() || *self.session.id() != submit.reference.session {
             return Err(refusal(&GatewayError::SessionChanged));
         }
@@ -316,7 +318,7 @@ impl Engine {
             let reference = reference.and_then(|text| text.parse().ok()).ok_or_else(|| {
                 RpcError::new(ErrorCode::NotFound, format!("{} has no reference at the venue", key.orderid))
             })?;
-            if !self.session.is_logged_in() {
+            if !self.session.takes_cancels() {
                 return Err(self.not_ready());
             }
             out.push(Effect::Venue(match target {

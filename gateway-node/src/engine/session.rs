@@ -1,16 +1,21 @@
 //! The venue's session as a state machine: when to log in, when to try again, when to leave it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use protocol::{GatewayState, LogLevel, Name, OmsState};
+use protocol::{GatewayState, InstrumentId, LogLevel, Name, OmsState};
 
 use super::{Effect, Effects, Engine, Now, VenueCommand};
-use crate::gateway::{SessionStart, VenueReference};
+use crate::gateway::{GatewayError, SessionStart, VenueReference};
 
+/// What [`Engine::on_command_failed`] is told of a snapshot.
+pub const SNAPSHOT: &str = "snapshot";
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 /// A login or a snapshot without an answer for this long is asked for again.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// While events are being lost, a snapshot is asked for no more often than this.
+const RESNAPSHOT: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(super) struct Session {
@@ -22,10 +27,18 @@ pub(super) struct Session {
     next_number: u64,
     /// References journalled before, so that a session that is named again never reuses one.
     journalled: Vec<VenueReference>,
+    /// Contracts that this session has told.
+    told: BTreeSet<InstrumentId>,
     /// Failed logins in a row.
     attempts: u32,
     /// When to do the next thing that nobody else will start.
     due: Option<Duration>,
+    /// Whether events were lost since the last snapshot was asked for.
+    lost_again: bool,
+    /// Whether this session has been asked for the ticks that are wanted.
+    has_subscribed: bool,
+    /// Whether it was logged in when the node began to go down.
+    was_logged_in: bool,
 }
 
 impl Session {
@@ -45,8 +58,12 @@ impl Session {
             trading_day: None,
             next_number: 0,
             journalled: highest.into_iter().map(|(session, number)| VenueReference { session, number }).collect(),
+            told: BTreeSet::new(),
             attempts: 0,
             due: Some(Duration::ZERO),
+            lost_again: false,
+            has_subscribed: false,
+            was_logged_in: false,
         }
     }
 
@@ -70,6 +87,10 @@ impl Session {
         &self.id
     }
 
+    pub fn told(&mut self, instrument: InstrumentId) {
+        self.told.insert(instrument);
+    }
+
     pub fn set_trading_day(&mut self, day: chrono::NaiveDate) {
         self.trading_day = Some(day);
     }
@@ -77,6 +98,11 @@ impl Session {
     /// Whether the venue takes commands.
     pub fn is_logged_in(&self) -> bool {
         matches!(self.state, GatewayState::Reconciling | GatewayState::Ready | GatewayState::Dirty)
+    }
+
+    /// Whether the venue takes cancels: also while the node goes down, until its session is closed.
+    pub fn takes_cancels(&self) -> bool {
+        self.is_logged_in() || (self.state == GatewayState::Closing && self.was_logged_in)
     }
 
     /// The next free reference of this session.
@@ -107,6 +133,7 @@ impl Engine {
             GatewayState::Starting | GatewayState::Disconnected | GatewayState::Connecting => self.login(now, out),
             GatewayState::Reconciling | GatewayState::Dirty => {
                 self.session.due = Some(now.mono + PATIENCE);
+                self.session.lost_again = false;
                 out.push(Effect::Venue(VenueCommand::Snapshot));
             }
             _ => self.session.due = None,
@@ -138,12 +165,19 @@ impl Engine {
         venue: Name,
         out: &mut Effects,
     ) {
+        if matches!(self.session.state, GatewayState::Stopped | GatewayState::Refused | GatewayState::Closing) {
+            // An operator was faster than the answer to a login: the adapter has been told to leave.
+            self.log(now, LogLevel::Warning, format!("a login that nobody waits for is ignored: {session}"), out);
+            return;
+        }
         let journalled = self.session.journalled.iter().find(|r| r.session == session).map_or(0, |r| r.number);
         self.session.next_number = max_reference.max(journalled);
         self.session.id = session;
         self.session.venue = venue;
         self.session.trading_day = trading_day.or(self.session.trading_day);
         self.session.attempts = 0;
+        self.session.told.clear();
+        self.session.has_subscribed = false;
         self.session.move_to(GatewayState::Reconciling, None, Some(now.mono + PATIENCE));
         let line = format!("logged in: session {}, {}", self.session.id, self.session.venue);
         self.log(now, LogLevel::Info, line, out);
@@ -152,6 +186,10 @@ impl Engine {
     /// All contracts are told: compare books.
     pub(super) fn on_contracts_complete(&mut self, now: Now, out: &mut Effects) {
         if self.session.state == GatewayState::Reconciling {
+            // What expired since the last login is listed no more.
+            let told = std::mem::take(&mut self.session.told);
+            self.contracts.retain(|instrument, _| told.contains(instrument));
+            self.ticks.retain(|instrument, _| told.contains(instrument));
             self.session.due = Some(now.mono + PATIENCE);
             out.push(Effect::Venue(VenueCommand::Snapshot));
         }
@@ -163,11 +201,15 @@ impl Engine {
             return;
         }
         let was_dirty = self.session.state == GatewayState::Dirty;
+        if was_dirty && self.session.lost_again {
+            // This snapshot was asked for before the last loss; another one is due.
+            return;
+        }
         self.session.move_to(GatewayState::Ready, None, None);
-        if was_dirty {
-            self.log(now, LogLevel::Info, "reconciled: orders are taken again", out);
-        } else {
-            self.log(now, LogLevel::Info, "ready", out);
+        let line = if was_dirty { "reconciled: orders are taken again" } else { "ready" };
+        self.log(now, LogLevel::Info, line, out);
+        // Once a session, whatever state it was reconciled in.
+        if !std::mem::replace(&mut self.session.has_subscribed, true) {
             self.subscribe_wanted(now, out);
         }
     }
@@ -194,39 +236,52 @@ impl Engine {
 
     /// Events of the venue were lost: what it holds is uncertain until a snapshot says.
     pub fn on_overflow(&mut self, now: Now, out: &mut Effects) {
-        if self.session.state == GatewayState::Connecting {
-            // The loss may have been of the login's own answer.
-            self.on_disconnected(now, "the login's answer was lost".to_owned(), out);
-        } else {
-            self.on_uncertain(now, "venue events were lost", out);
+        match self.session.state {
+            GatewayState::Dirty => {
+                // Still losing: a snapshot a second will do, the last of them behind the last loss.
+                let soon = now.mono + RESNAPSHOT;
+                self.session.lost_again = true;
+                self.session.due = Some(self.session.due.map_or(soon, |due| due.min(soon)));
+            }
+            GatewayState::Connecting | GatewayState::Reconciling => {
+                // The loss may have been of the login's own answer, or of contracts, which come once a session.
+                out.push(Effect::Venue(VenueCommand::Disconnect));
+                self.on_disconnected(now, "what the login said was lost".to_owned(), out);
+            }
+            GatewayState::Ready => self.on_uncertain(now, "venue events were lost", out),
+            _ => self.log(now, LogLevel::Error, "venue events were lost while not logged in", out),
         }
     }
 
     /// Orders are refused and cancels flow until a snapshot is reconciled. While one is awaited no second one is
     /// asked for: a venue that answers each with the same nonsense is asked again only when patience runs out.
     pub(super) fn on_uncertain(&mut self, now: Now, reason: &str, out: &mut Effects) {
-        if !self.session.is_logged_in() {
-            return;
-        }
-        let awaited = self.session.state == GatewayState::Dirty && reason != "venue events were lost";
-        if awaited {
+        if !self.session.is_logged_in() || self.session.state == GatewayState::Dirty {
             return;
         }
         self.log(now, LogLevel::Critical, format!("{reason}: reconciling; orders are refused, cancels flow"), out);
         self.session.move_to(GatewayState::Dirty, Some(reason.to_owned()), Some(now.mono + PATIENCE));
+        self.session.lost_again = false;
         out.push(Effect::Venue(VenueCommand::Snapshot));
     }
 
     /// The adapter itself failed: a command could not even be handed over.
-    pub fn on_command_failed(&mut self, now: Now, what: &str, error: &crate::gateway::GatewayError, out: &mut Effects) {
+    pub fn on_command_failed(&mut self, now: Now, what: &str, error: &GatewayError, out: &mut Effects) {
         match self.session.state {
             GatewayState::Connecting => self.on_disconnected(now, format!("{what}: {error}"), out),
+            // The adapter has lost its session, and what it said of that was lost too: nobody else would log in again.
+            GatewayState::Reconciling | GatewayState::Dirty
+                if what == SNAPSHOT && *error == GatewayError::NotConnected =>
+            {
+                self.on_disconnected(now, format!("{what}: {error}"), out);
+            }
             _ => self.log(now, LogLevel::Warning, format!("{what}: {error}"), out),
         }
     }
 
-    /// The node is going down: no more orders.
+    /// The node is going down: no more orders; cancels still flow.
     pub fn begin_close(&mut self) {
+        self.session.was_logged_in = self.session.is_logged_in();
         self.session.move_to(GatewayState::Closing, Some("the node is shutting down".to_owned()), None);
     }
 }

@@ -15,15 +15,17 @@ const MAX_CALLERS: usize = 1_000;
 /// Who wants which ticks.
 pub(super) struct Subscriptions {
     callers: BTreeMap<InstrumentId, BTreeSet<Name>>,
+    /// What the adapter was asked for in this session and did not refuse.
+    asked: BTreeSet<InstrumentId>,
 }
 
 impl Subscriptions {
-    pub fn new(journalled: Vec<(InstrumentId, Name)>) -> Self {
+    pub fn new(journalled: BTreeSet<(InstrumentId, Name)>) -> Self {
         let mut callers: BTreeMap<InstrumentId, BTreeSet<Name>> = BTreeMap::new();
         for (instrument, caller) in journalled {
             callers.entry(instrument).or_default().insert(caller);
         }
-        Subscriptions { callers }
+        Subscriptions { callers, asked: BTreeSet::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -44,8 +46,8 @@ impl Engine {
         out: &mut Effects,
     ) -> Result<(), RpcError> {
         self.contract(&instrument)?;
+        self.check_journal_keeps_up()?;
         let callers = self.subscriptions.callers.entry(instrument.clone()).or_default();
-        let first = callers.is_empty();
         let key = caller_key(caller);
         if callers.len() >= MAX_CALLERS && !callers.contains(&key) {
             return Err(RpcError::new(
@@ -59,7 +61,7 @@ impl Engine {
                 out,
             );
         }
-        if first && self.session.is_logged_in() {
+        if self.session.is_logged_in() && self.subscriptions.asked.insert(instrument.clone()) {
             out.push(Effect::Venue(VenueCommand::Subscribe(vec![instrument], Some(reply))));
         } else {
             out.push(Effect::ReplyNow(reply, encode(&Done {})));
@@ -67,13 +69,21 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn unsubscribe(&mut self, reply: ReplyTo, caller: &Caller, instrument: InstrumentId, out: &mut Effects) {
+    pub(super) fn unsubscribe(
+        &mut self,
+        reply: ReplyTo,
+        caller: &Caller,
+        instrument: InstrumentId,
+        out: &mut Effects,
+    ) -> Result<(), RpcError> {
+        self.check_journal_keeps_up()?;
         let key = caller_key(caller);
         if let Some(callers) = self.subscriptions.callers.get_mut(&instrument)
             && callers.remove(&key)
         {
             if callers.is_empty() {
                 self.subscriptions.callers.remove(&instrument);
+                self.subscriptions.asked.remove(&instrument);
                 if self.session.is_logged_in() {
                     out.push(Effect::Venue(VenueCommand::Unsubscribe(vec![instrument.clone()])));
                 }
@@ -81,6 +91,14 @@ impl Engine {
             self.record_private(Private::Subscription { instrument, caller: key, wanted: false }, out);
         }
         out.push(Effect::ReplyNow(reply, encode(&Done {})));
+        Ok(())
+    }
+
+    /// The adapter did not take a subscription: whoever asks next makes it asked again.
+    pub fn on_not_subscribed(&mut self, instruments: &[InstrumentId]) {
+        for instrument in instruments {
+            self.subscriptions.asked.remove(instrument);
+        }
     }
 
     /// At each login: everything that anybody wants, in one command.
@@ -108,6 +126,7 @@ impl Engine {
         for instrument in gone {
             self.log(now, LogLevel::Warning, format!("{instrument} was subscribed and is no longer listed"), out);
         }
+        self.subscriptions.asked = known.iter().cloned().collect();
         if !known.is_empty() {
             out.push(Effect::Venue(VenueCommand::Subscribe(known, None)));
         }

@@ -597,6 +597,185 @@ fn heads_count_each_owners_events_and_the_shared_ones() {
 }
 
 #[test]
+fn what_a_client_sent_too_long_ago_changes_nothing() {
+    let mut bench = Bench::ready();
+    bench.call(Request::Halt(Halt::default()));
+    bench.take();
+    let past = Some(bench.now.millis() - 1);
+    let instrument = || SubscribeRequest { symbol: "rb2410".into(), exchange: Exchange::SHFE };
+    for request in [
+        Request::Resume(Resume::default()),
+        Request::Disconnect,
+        Request::Connect,
+        Request::Subscribe(instrument()),
+        Request::Unsubscribe(instrument()),
+        Request::Halt(Halt { owner: Some("a".into()), ..Halt::default() }),
+    ] {
+        let what = format!("{request:?}");
+        let to = bench.call_by(Caller::anonymous("test"), past, request);
+        let effects = bench.take();
+        assert_eq!(kinds(&effects), ["reply now"], "{what}");
+        assert_eq!(refusal_of(&effects, to), ErrorCode::DeadlineExceeded, "{what}");
+    }
+    let to = bench.call_by(Caller::anonymous("test"), past, Request::GetStatus);
+    answer::<serde_json::Value>(&bench.take(), to).expect("a client with a wrong clock finds out");
+}
+
+#[test]
+fn a_clock_that_is_set_back_revives_no_order() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    let effects = bench.take();
+    let submit = effects.into_iter().find_map(|e| if let Effect::Submit(s) = e { Some(s) } else { None });
+    let submit = submit.expect("a submit");
+    bench.now.mono += Duration::from_secs(5);
+    bench.now.wall -= chrono::TimeDelta::hours(1);
+    let error = bench.engine.before_submit(bench.now, &submit).expect_err("too late");
+    assert_eq!(error.code, ErrorCode::DeadlineExceeded);
+    let endless = bench.now.mono_at(i64::MAX);
+    assert!(endless > bench.now.mono && bench.now.mono_at(i64::MIN) == bench.now.mono);
+}
+
+#[test]
+fn halts_have_an_end_and_repeated_ones_are_not_journalled() {
+    let mut bench = Bench::ready();
+    let halt = |n: usize| Request::Halt(Halt { owner: Some(format!("owner{n}").into()), ..Halt::default() });
+    for n in 0..256 {
+        bench.call(halt(n));
+        assert_eq!(kinds(&bench.take()), ["log", "journal", "reply"]);
+    }
+    bench.call(halt(7));
+    assert_eq!(kinds(&bench.take()), ["reply"]);
+    let to = bench.call(halt(256));
+    assert_eq!(refusal_of(&bench.take(), to), ErrorCode::Overloaded);
+}
+
+#[test]
+fn a_journal_that_falls_behind_takes_no_subscriptions_but_a_halt() {
+    let mut bench = Bench::ready();
+    let subscribe = || SubscribeRequest { symbol: "rb2410".into(), exchange: Exchange::SHFE };
+    for n in 0..50 {
+        let caller = || Caller::anonymous(format!("caller{n}"));
+        bench.call_by(caller(), None, Request::Subscribe(subscribe()));
+        bench.call_by(caller(), None, Request::Unsubscribe(subscribe()));
+        bench.call(Request::Resume(Resume::default()));
+    }
+    assert_eq!(bench.engine.journal_backlog(), 8);
+    let before = bench.effects.len();
+    for n in 0..50 {
+        bench.call(Request::Halt(Halt { reason: format!("reason {n}"), ..Halt::default() }));
+    }
+    let halts = kinds(&bench.effects.split_off(before));
+    assert_eq!(halts.iter().filter(|kind| **kind == "journal").count(), 1, "the first one, and no more");
+    let to = bench.call(Request::SendOrder(request("a")));
+    assert_eq!(refusal_of(&bench.take(), to), ErrorCode::Halted);
+}
+
+#[test]
+fn a_subscription_that_the_venue_did_not_take_is_asked_for_again() {
+    let mut bench = Bench::ready();
+    let subscribe = || Request::Subscribe(SubscribeRequest { symbol: "rb2410".into(), exchange: Exchange::SHFE });
+    bench.call(subscribe());
+    bench.take();
+    bench.engine.on_not_subscribed(&[instrument()]);
+    bench.call(subscribe());
+    assert_eq!(kinds(&bench.take()), ["venue"]);
+    bench.call(subscribe());
+    assert_eq!(kinds(&bench.take()), ["reply now"]);
+}
+
+#[test]
+fn a_mark_that_waits_never_brings_back_a_position_that_is_gone() {
+    let mut bench = Bench::ready();
+    let position = |pnl| Position {
+        gateway_name: "sim1".into(),
+        symbol: "rb2410".into(),
+        exchange: Exchange::SHFE,
+        direction: Direction::Long,
+        volume: 1.0,
+        frozen: 0.0,
+        price: 3500.0,
+        pnl,
+        yd_volume: 0.0,
+        extra: None,
+    };
+    bench.venue(VenueEvent::Position(position(0.0)));
+    bench.venue(VenueEvent::Position(position(10.0)));
+    bench.snapshot("1-1", vec![]);
+    bench.tick(1);
+    let held = bench.engine.state().position(&instrument(), Direction::Long).expect("known");
+    assert_eq!(held.volume, 0.0);
+}
+
+#[test]
+fn a_login_that_is_answered_after_a_disconnect_stays_disconnected() {
+    let mut bench = Bench::new();
+    bench.tick(1);
+    bench.call(Request::Disconnect);
+    let connected =
+        || VenueEvent::Connected { session: "1-1".into(), max_reference: 0, trading_day: None, venue: "script".into() };
+    bench.venue(connected());
+    bench.venue(VenueEvent::Ready);
+    assert_eq!(bench.engine.gateway_state(), GatewayState::Stopped);
+    bench.call(Request::Connect);
+    bench.venue(connected());
+    assert_eq!(bench.engine.gateway_state(), GatewayState::Reconciling, "once somebody asks again");
+}
+
+#[test]
+fn losses_during_a_login_begin_it_again() {
+    let mut bench = Bench::new();
+    bench.tick(1);
+    bench.venue(VenueEvent::Connected {
+        session: "1-1".into(),
+        max_reference: 0,
+        trading_day: None,
+        venue: "script".into(),
+    });
+    bench.take();
+    bench.engine.on_overflow(bench.now, &mut bench.effects);
+    assert!(bench.take().iter().any(|e| matches!(e, Effect::Venue(VenueCommand::Disconnect))));
+    assert_eq!(bench.engine.gateway_state(), GatewayState::Disconnected);
+    bench.log_in("1-2");
+}
+
+#[test]
+fn a_lost_disconnection_is_found_out_by_the_snapshot() {
+    let mut bench = Bench::ready();
+    bench.engine.on_overflow(bench.now, &mut bench.effects);
+    bench.engine.on_command_failed(bench.now, session::SNAPSHOT, &GatewayError::NotConnected, &mut bench.effects);
+    assert_eq!(bench.engine.gateway_state(), GatewayState::Disconnected);
+    bench.log_in("1-2");
+}
+
+#[test]
+fn losses_that_go_on_are_told_once_and_need_a_snapshot_behind_the_last() {
+    let mut bench = Bench::ready();
+    for _ in 0..1000 {
+        bench.engine.on_overflow(bench.now, &mut bench.effects);
+    }
+    assert_eq!(kinds(&bench.take()), ["log", "venue"]);
+    bench.snapshot("1-1", vec![]);
+    assert_eq!(bench.engine.gateway_state(), GatewayState::Dirty, "asked for before the last loss");
+    bench.take();
+    bench.tick(1);
+    assert!(bench.take().iter().any(|e| matches!(e, Effect::Venue(VenueCommand::Snapshot))));
+    bench.snapshot("1-1", vec![]);
+    assert_eq!(bench.engine.gateway_state(), GatewayState::Ready);
+}
+
+#[test]
+fn contracts_that_a_new_session_does_not_tell_are_gone() {
+    let mut bench = Bench::ready();
+    let expiring = Contract::new("sim1", InstrumentId::new("rb2405", Exchange::SHFE), Product::Futures, 10.0, 1.0);
+    bench.venue(VenueEvent::Contract(expiring));
+    assert_eq!(bench.engine.status(bench.now).contracts, 2);
+    bench.venue(VenueEvent::Disconnected { reason: "the night".into() });
+    bench.log_in("1-2");
+    assert_eq!(bench.engine.status(bench.now).contracts, 1);
+}
+
+#[test]
 fn an_impossible_number_of_the_venue_makes_the_gateway_dirty_once() {
     let mut bench = Bench::ready();
     bench.call(Request::SendOrder(request("a")));
@@ -610,4 +789,38 @@ fn an_impossible_number_of_the_venue_makes_the_gateway_dirty_once() {
     assert!(!kinds(&effects).contains(&"journal"));
     bench.snapshot("1-1", vec![bench.told(&submit, OrderStatus::PartTraded, 1.0)]);
     assert_eq!(bench.engine.gateway_state(), GatewayState::Ready);
+}
+
+#[test]
+fn while_the_node_goes_down_cancels_flow_and_nothing_else_starts() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    let submit = bench.submit();
+    bench.venue(VenueEvent::Order(bench.told(&submit, OrderStatus::NotTraded, 0.0)));
+    bench.take();
+    bench.engine.begin_close();
+    bench.call(Request::CancelAll(CancelAll::default()));
+    assert!(matches!(&bench.take()[0], Effect::Venue(VenueCommand::Cancel(..))));
+    let order = bench.call(Request::SendOrder(request("b")));
+    let connect = bench.call(Request::Connect);
+    let effects = bench.take();
+    assert_eq!(kinds(&effects), ["reply now", "reply now"]);
+    assert_eq!(refusal_of(&effects, order), ErrorCode::NotReady);
+    assert_eq!(refusal_of(&effects, connect), ErrorCode::NotReady);
+    assert_eq!(bench.engine.gateway_state(), GatewayState::Closing);
+}
+
+#[test]
+fn hints_for_misspelt_instruments_are_rationed() {
+    let mut bench = Bench::ready();
+    let misspelt = || Request::Subscribe(SubscribeRequest { symbol: "RB2410".into(), exchange: Exchange::SHFE });
+    let hinted = |bench: &mut Bench| {
+        let to = bench.call(misspelt());
+        let error = answer::<serde_json::Value>(&bench.take(), to).expect_err("unknown");
+        assert_eq!(error.code, ErrorCode::UnknownContract);
+        error.message.contains("did you mean")
+    };
+    assert_eq!((0..100).filter(|_| hinted(&mut bench)).count(), 10);
+    bench.tick(1);
+    assert!(hinted(&mut bench));
 }

@@ -32,6 +32,7 @@ impl Engine {
                     time: now.wall,
                     data: contract.clone(),
                 })));
+                self.session.told(contract.instrument());
                 self.contracts.insert(contract.instrument(), contract);
             }
             VenueEvent::Ready => self.on_contracts_complete(now, out),
