@@ -69,8 +69,12 @@ impl Series {
 pub fn spread(values: &[f64]) -> Spread {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let at = |share| quantile(&sorted, share).unwrap_or(f64::NAN);
-    Spread { low: at(0.25), median: at(0.5), high: at(0.75) }
+    let median = quantile(&sorted, 0.5).unwrap_or(f64::NAN);
+    // Outwards, so that of three values all are shown.
+    let aside = sorted.len().saturating_sub(1) / 4;
+    let low = sorted.get(aside).copied().unwrap_or(f64::NAN);
+    let high = sorted.iter().nth_back(aside).copied().unwrap_or(f64::NAN);
+    Spread { low, median, high }
 }
 
 /// The value below which this share of the sorted values is; always one of them.
@@ -93,6 +97,8 @@ mod tests {
     fn quartiles_are_values_that_came() {
         let spread = of("a", &[5.0, 1.0, 4.0, 2.0, 3.0]).spread();
         assert_eq!(spread, Spread { low: 2.0, median: 3.0, high: 4.0 });
+        let few = of("few", &[3.0, 1.0, 2.0]).spread();
+        assert_eq!(few, Spread { low: 1.0, median: 2.0, high: 3.0 });
         assert!(of("none", &[]).spread().median.is_nan());
     }
 

@@ -39,14 +39,6 @@ pub fn encode_into<T: Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) -> Re
     value.serialize(&mut serde_json::Serializer::with_formatter(buffer, ShortFloats)).map_err(EncodeError)
 }
 
-/// Writes the object's bytes to any writer, such as a network buffer.
-///
-/// # Errors
-/// As [`encode_into`], or what the writer fails with.
-pub fn write_to<W: std::io::Write, T: Serialize + ?Sized>(writer: W, value: &T) -> Result<(), EncodeError> {
-    serde_json::to_writer(writer, value).map_err(EncodeError)
-}
-
 /// The object's bytes.
 ///
 /// # Errors
