@@ -206,7 +206,7 @@ impl RpcServer {
         Ok((RpcServer { service, requests, answers: answers_task }, answers))
     }
 
-    /// Takes no more calls. The answers that are under way still go out: see [`RpcServer::finish`].
+    /// Takes no more calls. The answers that are under way still go out: see [`AnswersOnly::finish`].
     pub async fn stop_taking(self) -> AnswersOnly {
         if let Err(error) = self.service.stop().await {
             debug!(%error, "the service did not stop cleanly");

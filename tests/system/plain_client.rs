@@ -25,19 +25,38 @@ async fn ticks_are_numbered_from_one_without_a_gap() {
 /// Runs `tests/python/plain_client.py` with nats-py, which `cargo xtask test` installs into a place of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_python_client_reads_ticks_and_calls_methods() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python/plain_client.py");
+    let Some(out) = run_python(|url| vec![script.to_owned(), url.to_owned()]).await else { return };
+    assert!(out.contains("everything as documented"), "{out}");
+}
+
+/// What README shows is what works.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_example_of_the_readme_runs() {
+    let readme = include_str!("../../README.md");
+    let (_, example) = readme.split_once("```python\n").expect("README has an example");
+    let (example, _) = example.split_once("```").expect("which ends");
+    let address = "nats://127.0.0.1:4222";
+    assert!(example.contains(address));
+    let Some(out) = run_python(|url| vec!["-c".to_owned(), example.replace(address, url)]).await else { return };
+    assert!(out.contains("SUBMITTING"), "{out}");
+    assert!(out.contains("INVALID_ORDER: volume: -1 must be a positive number of lots"), "{out}");
+}
+
+/// Runs Python beside a node; gives what it printed, or nothing where there is no Python with nats-py.
+async fn run_python(arguments: impl FnOnce(&str) -> Vec<String>) -> Option<String> {
     let Some(python) = std::env::var_os("GATEMESH_PYTHON") else {
         eprintln!("SKIPPED: GATEMESH_PYTHON is not set; `cargo xtask test` sets it");
-        return;
+        return None;
     };
     let broker = TestBroker::start().await;
     let node = TestNode::start(&broker.url(), &sim("sim1")).await;
     until_ready(&broker.client().await, "sim1").await;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python/plain_client.py");
-    let output = tokio::process::Command::new(python).arg(script).arg(broker.url()).output().await.expect("runs");
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{out}\n{err}");
-    assert!(out.contains("everything as documented"), "{out}\n{err}");
+    let output = tokio::process::Command::new(python).args(arguments(&broker.url())).output().await.expect("runs");
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{out}\n{}", String::from_utf8_lossy(&output.stderr));
     node.stop().await;
+    Some(out)
 }
 
 /// One subscriber that reads nothing must not hold up the others: `no_fast_producer_stall` in `nats.conf`.

@@ -244,7 +244,7 @@ impl EngineOptions {
     }
 }
 
-/// What [`Engine::replay`] rebuilds from a journal, entry by entry.
+/// What a journal rebuilds, entry by entry.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Replayed {
     /// Trading state.

@@ -1,7 +1,7 @@
 //! The simulated venue: paper trading on recorded or synthetic market data, inside the node's process.
 //!
 //! This file is the venue's side of the [`Gateway`] trait: it checks the session and hands commands to the thread
-//! that the venue runs on ([`venue`]). There is a bounded queue of commands between them; when it is full, commands
+//! that the venue runs on (`venue`). There is a bounded queue of commands between them; when it is full, commands
 //! are refused as `Busy`.
 
 mod admission;
