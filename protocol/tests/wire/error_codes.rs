@@ -22,10 +22,11 @@ const TABLE: [(ErrorCode, bool, bool); 21] = [
     (ErrorCode::Dirty, true, true),
     (ErrorCode::NotSupported, false, true),
     (ErrorCode::Overloaded, true, true),
-    // An entry may have been stored, or an order sent, before these: the outcome is unknown.
-    (ErrorCode::StorageFull, true, false),
+    // Answered before anything is journalled or sent: what waits for room already is not answered with it.
+    (ErrorCode::StorageFull, true, true),
     (ErrorCode::TooOld, false, true),
     (ErrorCode::NotPermitted, false, true),
+    // An entry may have been stored, or an order sent, before these: the outcome is unknown.
     (ErrorCode::ShuttingDown, true, false),
     (ErrorCode::Internal, false, false),
 ];
