@@ -14,6 +14,8 @@ use futures::StreamExt;
 use gateway_node::config::{BrokerConfig, Config, ExternalBroker, JournalConfig, Login, NodeConfig};
 use gateway_node::gateway::VenueSink;
 use gateway_node::{GatewayFactory, Node};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use protocol::{Subject, codec};
 use tokio::sync::oneshot;
 
@@ -39,7 +41,7 @@ pub enum Hosts {
     Both,
     /// The bare client alone.
     Bare,
-    /// Nobody: it only subscribes to everything that the bare client publishes, and reads none of it while it is stopped.
+    /// Nobody: it only subscribes to everything that the bare client publishes.
     Subscriber,
 }
 
@@ -80,9 +82,10 @@ impl FarSide {
         input.write_all(line.as_bytes()).context("the other process is gone")
     }
 
-    /// Its process id.
-    pub fn id(&self) -> i32 {
-        i32::try_from(self.child.id()).unwrap_or_default()
+    /// Stops it (SIGSTOP), as a machine that hangs would be: its connection stays, and nobody reads.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.child.id()).context("a process id that is none")?;
+        kill(Pid::from_raw(pid), Signal::SIGSTOP).context("freezing the other process")
     }
 
     /// Lets it end, and waits for it.
@@ -276,7 +279,7 @@ async fn store(client: async_nats::Client, context: jetstream::Context) -> anyho
     Ok(())
 }
 
-/// Subscribes and never reads: the client's own queue, and, once the process is stopped, the server's, fill up.
+/// Takes everything and does nothing with it, until it is frozen.
 async fn subscribe_only(client: &async_nats::Client) -> anyhow::Result<()> {
     let mut ticks = client.subscribe(BARE_TICKS).await?;
     client.flush().await?;

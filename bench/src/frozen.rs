@@ -4,8 +4,6 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::far_side::{BARE_TICKS, FarSide, Hosts};
 use crate::plan::Plan;
@@ -67,7 +65,7 @@ async fn p99(config: Option<PathBuf>, beside_frozen: bool) -> anyhow::Result<f64
     healthy.flush().await?;
     let frozen = beside_frozen.then(|| FarSide::start(server.url(), Hosts::Subscriber)).transpose()?;
     if let Some(frozen) = &frozen {
-        kill(Pid::from_raw(frozen.id()), Signal::SIGSTOP).context("stopping the subscriber")?;
+        frozen.freeze()?;
     }
     let received = arrivals.take(&mut far, COUNT, Some(RATE)).await?;
     anyhow::ensure!(received.lost == 0, "the healthy subscriber lost {} messages", received.lost);
