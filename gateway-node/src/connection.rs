@@ -1,5 +1,7 @@
 //! Connections to NATS, with the settings that every one of them needs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -31,6 +33,8 @@ impl Brokers {
         let address = |server: &ServerAddr| format!("{}:{}", server.host(), server.port());
         let addresses = || self.servers.iter().map(address).collect::<Vec<_>>().join(", ");
         let label = name.clone();
+        // One event a lost message: told at each doubling, or a flood of calls would be a flood of lines too.
+        let lost = Arc::new(AtomicU64::new(0));
         let options = ConnectOptions::new()
             .name(name)
             .ping_interval(Duration::from_secs(3))
@@ -44,12 +48,17 @@ impl Brokers {
                 longest.mul_f64(rand::rng().random_range(0.5..1.0))
             })
             .event_callback(move |event| {
-                let label = label.clone();
+                let (label, lost) = (label.clone(), lost.clone());
                 async move {
                     match event {
                         Event::Connected => info!(connection = %label, "connected to NATS"),
                         Event::Disconnected => warn!(connection = %label, "disconnected from NATS"),
-                        Event::SlowConsumer(id) => warn!(connection = %label, id, "a subscription is too slow"),
+                        Event::SlowConsumer(id) => {
+                            let lost = lost.fetch_add(1, Ordering::Relaxed) + 1;
+                            if lost.is_power_of_two() {
+                                warn!(connection = %label, id, lost, "a subscription is too slow: messages are lost");
+                            }
+                        }
                         other => info!(connection = %label, event = %other, "NATS"),
                     }
                 }
