@@ -34,6 +34,8 @@ const MAX_UNSTORED: u64 = 16_384;
 const GATE_PATIENCE: Duration = Duration::from_secs(5);
 /// Most refills read from the journal at a time; one more is answered OVERLOADED.
 const MAX_REFILLS: usize = 16;
+/// A node that stops ends the service first, and the word to stop follows at once. Without it the service broke.
+const SERVICE_GRACE: Duration = Duration::from_secs(2);
 /// How long a drain may take.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -150,6 +152,7 @@ impl Running {
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ticks: Vec<SequencedTick> = Vec::with_capacity(TICK_BATCH);
         let (mut calls_taken, mut events_taken) = (0, 0);
+        let mut service_ended = None;
         while self.failed.is_none() {
             if *self.parts.shutdown.borrow() {
                 return;
@@ -164,12 +167,12 @@ impl Running {
                 biased;
                 _ = self.parts.shutdown.changed() => {}
                 changed = self.parts.journal.progress.changed() => self.on_progress(changed.is_ok()),
-                call = self.parts.calls.recv(), if calls_taken < TURNS => match call {
+                call = self.parts.calls.recv(), if calls_taken < TURNS && service_ended.is_none() => match call {
                     Some(call) => {
                         calls_taken += 1;
                         self.on_call(call);
                     }
-                    None => self.failed = Some("the service ended".to_owned()),
+                    None => service_ended = Some(Instant::now()),
                 },
                 event = self.parts.venue.events.recv(), if may_take_events && events_taken < TURNS => match event {
                     Some(event) => {
@@ -178,7 +181,12 @@ impl Running {
                     }
                     None => self.failed = Some("the venue's adapter ended".to_owned()),
                 },
-                _ = timer.tick() => self.on_timer(),
+                _ = timer.tick() => {
+                    self.on_timer();
+                    if service_ended.is_some_and(|since: Instant| since.elapsed() > SERVICE_GRACE) {
+                        self.failed = Some("the service ended".to_owned());
+                    }
+                }
                 () = self.parts.publisher.room(), if !has_room => {}
                 () = ticks_queue.pop_batch(&mut ticks, TICK_BATCH), if has_room && ticks.is_empty() => {
                     ticks.reverse();
