@@ -252,7 +252,8 @@ impl Engine {
         rolls.drain(..rolls.len().saturating_sub(self.options.keep_ids_days));
         let (events, past) = roll(&self.state, &self.days, &rolls, now.wall);
         let mut earlier = self.days.snapshots.clone();
-        earlier.drain(..earlier.len().saturating_sub(self.options.keep_days.saturating_sub(1)));
+        let too_many = (earlier.len() + 1).saturating_sub(self.options.keep_days);
+        earlier.drain(..too_many);
         let pages = pages(events, past, self.subscriptions.all());
         let end = SnapshotEnd {
             trading_day: day,
@@ -267,13 +268,17 @@ impl Engine {
         (self.state, self.days) = Days::restore(&pages, &end);
         let left = left - self.state.orders().len() - self.state.quotes().len();
         self.references = super::orders::references_of(&self.state, &self.days);
-        let before = self.days.snapshots.first().copied().unwrap_or(0);
         for page in pages {
             self.record_private(Private::Snapshot(page), out);
         }
         self.record_private(Private::SnapshotEnd(end), out);
         self.snapshot_seq = self.journal_seq;
-        out.push(Effect::Purge(before));
+        // What came before the first snapshot ever counts as a day of its own.
+        if too_many > 0
+            && let Some(oldest) = self.days.snapshots.first()
+        {
+            out.push(Effect::Purge(*oldest));
+        }
         self.log(now, LogLevel::Info, format!("trading day {day}: {left} orders of earlier days left the state"), out);
     }
 }

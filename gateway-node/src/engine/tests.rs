@@ -863,3 +863,5 @@ fn hints_for_misspelt_instruments_are_rationed() {
     bench.tick(1);
     assert!(hinted(&mut bench));
 }
+
+mod days;
