@@ -207,9 +207,9 @@ pub struct VenueSnapshot {
     pub positions: Vec<Position>,
     /// Accounts.
     pub accounts: Vec<Account>,
-    /// Whether an order of an earlier session that is not listed is certainly not working: true for a venue that
-    /// died with its process.
-    pub forgets_older_sessions: bool,
+    /// Whether an order of an older session that is not listed is certainly not working and never will be: true for
+    /// a venue that ends the older session at a newer login, or that died with its process.
+    pub older_sessions_ended: bool,
 }
 
 /// What a query is answered with.

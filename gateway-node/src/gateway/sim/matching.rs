@@ -271,7 +271,7 @@ impl Exchange {
             trades: self.desk.trades.iter().cloned().collect(),
             positions: self.positions(),
             accounts: vec![self.account()],
-            forgets_older_sessions: true,
+            older_sessions_ended: true,
             ..VenueSnapshot::default()
         };
         for entry in self.desk.entries.values() {
