@@ -3,13 +3,13 @@
 
 mod told;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use protocol::defect::{Defect, is_planted};
 use protocol::event::OmsEvent;
 use protocol::oms::{OrderKey, PositionKey, TradeKey};
-use protocol::{Name, Order, OrderStatus, Position, Quote, Timestamp};
+use protocol::{Direction, Name, Order, OrderStatus, Position, Quote, Timestamp};
 
 use crate::engine::Now;
 use crate::gateway::{VenueReference, VenueSnapshot};
@@ -67,6 +67,7 @@ pub enum Difference {
 /// Only a complete snapshot may be passed. What it lists is true, whatever was thought before: a late acceptance reopens
 /// an order that was taken for refused. What it lacks is decided only where nothing can be under way any more:
 ///
+/// - What is not listed and whose trades are listed was there: a venue may forget a finished order before its trades.
 /// - The venue has ended the older sessions: their intents were never accepted, their orders do not work.
 /// - Otherwise an intent is certain to have been lost one lease after its deadline, by the clock that the deadline was
 ///   set on and by the one that never jumps.
@@ -80,24 +81,28 @@ pub fn compare(
     let mut differences = Vec::new();
     listed(books, snapshot, &mut differences);
     let references = snapshot.orders.iter().map(|o| &o.reference).chain(snapshot.quotes.iter().map(|q| &q.reference));
-    let silence = Silence { listed: references.collect(), snapshot, circumstances };
+    let silence = Silence { listed: references.collect(), fills: fills(snapshot), snapshot, circumstances };
     for order in books.state.active_orders() {
         let key = OrderKey::from(order);
-        let entry = Entry { status: order.status, reference: order.venue_reference.as_ref(), deadline: order.deadline };
-        let end = |status, reason: &str| {
-            let reason = Some(reason.to_owned());
-            OmsEvent::Order(Order { status, reason, deadline: None, ..order.clone() })
-        };
-        differences.extend(silence.says(entry, || way(&key)).map(|fate| fate.difference(&key, end)));
+        let Some(unlisted) = silence.unlisted(order.venue_reference.as_ref(), || way(&key)) else { continue };
+        let [bought, sold] = unlisted.fills;
+        let traded = order.traded.max(bought + sold);
+        let fate = silence.fate(&unlisted, order.status, order.deadline, traded > order.traded, traded >= order.volume);
+        differences.push(fate.difference(&key, |status, reason| {
+            OmsEvent::Order(Order { status, reason, traded, deadline: None, ..order.clone() })
+        }));
     }
     for quote in books.state.active_quotes() {
         let key = OrderKey::from(quote);
-        let entry = Entry { status: quote.status, reference: quote.venue_reference.as_ref(), deadline: quote.deadline };
-        let end = |status, reason: &str| {
-            let reason = Some(reason.to_owned());
-            OmsEvent::Quote(Quote { status, reason, deadline: None, ..quote.clone() })
-        };
-        differences.extend(silence.says(entry, || way(&key)).map(|fate| fate.difference(&key, end)));
+        let Some(unlisted) = silence.unlisted(quote.venue_reference.as_ref(), || way(&key)) else { continue };
+        let [bought, sold] = unlisted.fills;
+        let (bid_traded, ask_traded) = (quote.bid_traded.max(bought), quote.ask_traded.max(sold));
+        let has_news = bid_traded > quote.bid_traded || ask_traded > quote.ask_traded;
+        let is_filled = bid_traded >= quote.bid_volume && ask_traded >= quote.ask_volume;
+        let fate = silence.fate(&unlisted, quote.status, quote.deadline, has_news, is_filled);
+        differences.push(fate.difference(&key, |status, reason| {
+            OmsEvent::Quote(Quote { status, reason, bid_traded, ask_traded, deadline: None, ..quote.clone() })
+        }));
     }
     let held: HashSet<PositionKey> = snapshot.positions.iter().map(PositionKey::from).collect();
     let gone = books
@@ -138,15 +143,19 @@ fn is_known(books: Books<'_>, event: &OmsEvent) -> bool {
     }
 }
 
-/// What orders and quotes have in common here.
-struct Entry<'a> {
-    status: OrderStatus,
-    reference: Option<&'a Name>,
-    deadline: Option<Timestamp>,
+/// Lots bought and sold by the trades that are listed, by the reference of their order or quote.
+fn fills(snapshot: &VenueSnapshot) -> HashMap<&VenueReference, [f64; 2]> {
+    let mut fills: HashMap<&VenueReference, [f64; 2]> = HashMap::new();
+    for trade in &snapshot.trades {
+        let [bought, sold] = fills.entry(&trade.reference).or_default();
+        *(if trade.direction == Direction::Short { sold } else { bought }) += trade.volume;
+    }
+    fills
 }
 
-/// What follows for one that is not listed.
+/// What follows for an order or a quote that is not listed.
 enum Fate {
+    Filled,
     NeverArrived,
     EndedWithSession,
     UnderWay(Duration),
@@ -154,10 +163,13 @@ enum Fate {
 }
 
 impl Fate {
-    fn difference(self, key: &OrderKey, end: impl FnOnce(OrderStatus, &str) -> OmsEvent) -> Difference {
+    fn difference(self, key: &OrderKey, end: impl FnOnce(OrderStatus, Option<String>) -> OmsEvent) -> Difference {
         match self {
-            Fate::NeverArrived => Difference::Event(end(OrderStatus::Rejected, NEVER_ARRIVED)),
-            Fate::EndedWithSession => Difference::Event(end(OrderStatus::Cancelled, ENDED_WITH_SESSION)),
+            Fate::Filled => Difference::Event(end(OrderStatus::AllTraded, None)),
+            Fate::NeverArrived => Difference::Event(end(OrderStatus::Rejected, Some(NEVER_ARRIVED.to_owned()))),
+            Fate::EndedWithSession => {
+                Difference::Event(end(OrderStatus::Cancelled, Some(ENDED_WITH_SESSION.to_owned())))
+            }
             Fate::UnderWay(until) => Difference::UnderWay(key.clone(), until),
             Fate::Missing => Difference::Missing(key.clone()),
         }
@@ -167,14 +179,24 @@ impl Fate {
 /// What the snapshot does not say.
 struct Silence<'a> {
     listed: HashSet<&'a VenueReference>,
+    fills: HashMap<&'a VenueReference, [f64; 2]>,
     snapshot: &'a VenueSnapshot,
     circumstances: &'a Circumstances,
 }
 
+/// An order or a quote that the venue could list, and does not.
+struct Unlisted {
+    way: Way,
+    /// The venue has ended its session.
+    is_over: bool,
+    /// Lots bought and sold by trades that are listed.
+    fills: [f64; 2],
+}
+
 impl Silence<'_> {
     /// `None`: it is listed, or the venue cannot know it yet.
-    fn says(&self, entry: Entry<'_>, way: impl FnOnce() -> Way) -> Option<Fate> {
-        let reference = entry.reference.and_then(|text| text.parse::<VenueReference>().ok());
+    fn unlisted(&self, reference: Option<&Name>, way: impl FnOnce() -> Way) -> Option<Unlisted> {
+        let reference = reference.and_then(|text| text.parse::<VenueReference>().ok());
         if reference.as_ref().is_some_and(|reference| self.listed.contains(reference)) {
             return None;
         }
@@ -182,17 +204,31 @@ impl Silence<'_> {
         if way == Way::Unsent {
             return None;
         }
+        let fills = reference.as_ref().and_then(|reference| self.fills.get(reference)).copied().unwrap_or_default();
         // Without a reference it never got as far as a session.
         let is_older = reference.is_none_or(|reference| reference.session != self.snapshot.session);
-        let is_over = is_older && self.snapshot.older_sessions_ended;
-        if entry.status != OrderStatus::Submitting {
-            return Some(if is_over { Fate::EndedWithSession } else { Fate::Missing });
+        Some(Unlisted { way, is_over: is_older && self.snapshot.older_sessions_ended, fills })
+    }
+
+    fn fate(
+        &self,
+        unlisted: &Unlisted,
+        status: OrderStatus,
+        deadline: Option<Timestamp>,
+        has_news: bool,
+        is_filled: bool,
+    ) -> Fate {
+        if is_filled {
+            return Fate::Filled;
         }
-        let certain_from = self.certain_from(entry.deadline, way);
-        if is_over || self.circumstances.asked.mono >= certain_from || is_planted(Defect::Reconcile) {
-            Some(Fate::NeverArrived)
+        if status != OrderStatus::Submitting || has_news {
+            return if unlisted.is_over { Fate::EndedWithSession } else { Fate::Missing };
+        }
+        let certain_from = self.certain_from(deadline, unlisted.way);
+        if unlisted.is_over || self.circumstances.asked.mono >= certain_from || is_planted(Defect::Reconcile) {
+            Fate::NeverArrived
         } else {
-            Some(Fate::UnderWay(certain_from))
+            Fate::UnderWay(certain_from)
         }
     }
 

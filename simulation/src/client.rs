@@ -454,10 +454,7 @@ impl Client {
         let judged = matches!(
             code,
             Some(
-                ErrorCode::OrderIdReused
-                    | ErrorCode::InvalidOrder
-                    | ErrorCode::RiskRejected
-                    | ErrorCode::VenueRejected
+                ErrorCode::OrderIdReused | ErrorCode::InvalidOrder | ErrorCode::RiskRejected | ErrorCode::VenueRejected
             )
         );
         let ticket = &mut self.tickets[number];
@@ -476,6 +473,8 @@ impl Client {
         ticket.in_doubt |= maybe_executed;
         if code == Some(ErrorCode::DeadlineExceeded) {
             ticket.end = ticket.end.min(out.now);
+            // Perhaps the node's clock is not what it was.
+            self.clock = None;
         }
         self.pause(out, number);
     }

@@ -8,7 +8,9 @@ fn main() {
         counts += ended.counts;
         if ended.finding.is_some() {
             let ended = simulation::world::run(s, simulation::outside::StepLog::kept());
-            for l in &ended.lines { println!("{l}"); }
+            for l in &ended.lines {
+                println!("{l}");
+            }
             println!("seed {s}: {:?}", ended.finding);
             break;
         }

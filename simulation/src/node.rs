@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use gateway_node::engine::{
-    Call, Caller, Effect, Effects, Engine, EngineOptions, Now, Replayed, Reply, ReplyTo, Request, SNAPSHOT,
-    Submit, VenueCommand, refusal,
+    Call, Caller, Effect, Effects, Engine, EngineOptions, Now, Replayed, Reply, ReplyTo, Request, SNAPSHOT, Submit,
+    VenueCommand, refusal,
 };
 use gateway_node::gate::Gate;
 use gateway_node::gateway::{GatewayError, VenueEvent, VenueReference};
@@ -140,6 +140,14 @@ impl Node {
             }
             _ => false,
         }
+    }
+
+    /// Whether it is logged in and has been in this trading day's books.
+    #[must_use]
+    pub fn has_seen(&self, day: chrono::NaiveDate) -> bool {
+        let Some(engine) = self.engine() else { return false };
+        engine.gateway_state() == GatewayState::Ready
+            && engine.status(Now { wall: first_instant(), mono: Duration::ZERO }).trading_day == Some(day)
     }
 
     fn now(&self, out: &Outside) -> Now {
@@ -453,13 +461,7 @@ impl Node {
         self.carry_on(out);
     }
 
-    fn on_venue(
-        &mut self,
-        out: &mut Outside,
-        connection: ConnectionId,
-        gap: bool,
-        event: Option<Box<VenueEvent>>,
-    ) {
+    fn on_venue(&mut self, out: &mut Outside, connection: ConnectionId, gap: bool, event: Option<Box<VenueEvent>>) {
         let is_end = matches!(event.as_deref(), Some(VenueEvent::Disconnected { .. }));
         if !is_end && !out.venue.is_open(connection) {
             return;
@@ -583,9 +585,10 @@ impl Node {
         }
         let now = self.now(out);
         let Stage::Leading(leading) = &mut self.stage else { return };
-        let refused = leading.engine.before_submit(now, &submit).and_then(|()| {
-            check_session(leading.session.as_ref(), &submit.reference).map_err(|error| refusal(&error))
-        });
+        let refused = leading
+            .engine
+            .before_submit(now, &submit)
+            .and_then(|()| check_session(leading.session.as_ref(), &submit.reference).map_err(|error| refusal(&error)));
         if let Err(error) = refused {
             leading.engine.on_not_sent(now, &submit, error, &mut leading.effects);
             return;
@@ -690,7 +693,11 @@ impl Node {
             out.found(format!("the journal does not replay to the node's state: {difference}"));
         }
         if replayed.journal_seq != engine.journal_seq() {
-            out.found(format!("the node counts {} entries, the journal {}", engine.journal_seq(), replayed.journal_seq));
+            out.found(format!(
+                "the node counts {} entries, the journal {}",
+                engine.journal_seq(),
+                replayed.journal_seq
+            ));
         }
     }
 }
@@ -698,10 +705,12 @@ impl Node {
 /// The first few things that differ, for people.
 #[must_use]
 pub fn difference(one: &protocol::OmsState, other: &protocol::OmsState) -> String {
-    let orders = one.orders().iter().filter(|(key, order)| other.order(key) != Some(order)).map(|(_, o)| format!("{o:?}"));
+    let orders =
+        one.orders().iter().filter(|(key, order)| other.order(key) != Some(order)).map(|(_, o)| format!("{o:?}"));
     let missing = other.orders().keys().filter(|key| one.order(key).is_none()).map(|key| format!("missing {key:?}"));
     let trades = one.trades().keys().filter(|key| !other.trades().contains_key(key)).map(|key| format!("{key:?}"));
-    let no_trades = other.trades().keys().filter(|key| !one.trades().contains_key(key)).map(|k| format!("missing {k:?}"));
+    let no_trades =
+        other.trades().keys().filter(|key| !one.trades().contains_key(key)).map(|k| format!("missing {k:?}"));
     let positions = one.positions().iter().filter(|(key, p)| other.positions().get(key) != Some(p));
     let positions = positions.map(|(key, p)| format!("{p:?} against {:?}", other.positions().get(key)));
     let lines = orders.chain(missing).chain(trades).chain(no_trades).chain(positions);

@@ -65,7 +65,10 @@ impl Truth {
     /// The journal stored an entry under this epoch.
     pub fn on_stored(&mut self, epoch: u64, entry: &Entry) {
         if epoch < self.epoch {
-            self.found(format!("the journal took an entry of epoch {epoch} behind the beginning of epoch {}", self.epoch));
+            self.found(format!(
+                "the journal took an entry of epoch {epoch} behind the beginning of epoch {}",
+                self.epoch
+            ));
             return;
         }
         match entry {

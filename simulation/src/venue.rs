@@ -9,9 +9,7 @@ use gateway_node::gateway::sim::books::Terms;
 use gateway_node::gateway::sim::counter::{Counter, CounterSetup, Outcome, Rebuild, Session};
 use gateway_node::gateway::sim::ledger::LedgerEntry;
 use gateway_node::gateway::{VenueEvent, VenueReference, VenueTrade};
-use protocol::{
-    Contract, Currency, Direction, Exchange, InstrumentId, Level, Name, Product, Tick, Timestamp,
-};
+use protocol::{Contract, Currency, Direction, Exchange, InstrumentId, Level, Name, Product, Tick, Timestamp};
 use rand::RngExt as _;
 
 use crate::outside::Outside;
@@ -163,6 +161,12 @@ impl Venue {
     pub fn open_connections(&self) -> Vec<(ConnectionId, Process)> {
         let open = self.connections.iter().enumerate().filter(|(_, c)| c.open && !c.ended);
         open.map(|(id, c)| (id, c.process)).collect()
+    }
+
+    /// The trading day, once ticks of it have come.
+    #[must_use]
+    pub fn day(&self) -> chrono::NaiveDate {
+        self.day
     }
 
     /// A new trading day begins, for each instrument with its next tick.

@@ -216,7 +216,12 @@ impl World {
                 let node = out.rng.random_range(0..nodes.len());
                 nodes[node].wall_offset_ms += out.rng.random_range(-20_000..20_000);
             }
-            Fault::NextDay => out.venue.next_day(),
+            // A venue lists what ended with the last day only: somebody must have seen that before the next one begins.
+            Fault::NextDay => {
+                if leader.is_some_and(|node| nodes[node].has_seen(out.venue.day())) {
+                    out.venue.next_day();
+                }
+            }
         }
     }
 
@@ -280,7 +285,8 @@ impl World {
             }
             check_client(out, client, state);
         }
-        let never = state.orders().values().filter(|o| o.reason.as_deref() == Some(gateway_node::reconcile::NEVER_ARRIVED));
+        let never =
+            state.orders().values().filter(|o| o.reason.as_deref() == Some(gateway_node::reconcile::NEVER_ARRIVED));
         out.counts.never_arrived = never.count() as u64;
     }
 
@@ -344,7 +350,10 @@ fn check_venue(out: &mut Outside, state: &OmsState) {
     let here = (state.trades().len(), lots(&mut state.trades().values().map(|t| t.volume)));
     let there = (out.truth.trades.len(), lots(&mut out.truth.trades.iter().map(|t| t.volume)));
     if here != there {
-        out.found(format!("the node counts {} trades of {} lots, the venue {} of {}", here.0, here.1, there.0, there.1));
+        out.found(format!(
+            "the node counts {} trades of {} lots, the venue {} of {}",
+            here.0, here.1, there.0, there.1
+        ));
     }
     let positions = out.venue.counter().exchange().positions();
     let held: Vec<_> = state.positions().values().filter(|p| p.volume != 0.0 || p.frozen != 0.0).collect();

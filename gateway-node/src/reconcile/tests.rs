@@ -104,6 +104,21 @@ fn told(number: u64, session: &str, status: OrderStatus, traded: f64) -> VenueOr
     }
 }
 
+/// One trade of everything that an order has filled.
+fn trade_of(order: &VenueOrder, tradeid: &str) -> VenueTrade {
+    VenueTrade {
+        reference: order.reference.clone(),
+        tradeid: tradeid.into(),
+        instrument: instrument(),
+        direction: order.direction,
+        offset: order.offset,
+        price: 3500.0,
+        volume: order.traded,
+        datetime: None,
+        trading_day: None,
+    }
+}
+
 fn position() -> Position {
     Position {
         gateway_name: GATEWAY.clone(),
@@ -214,6 +229,28 @@ fn a_working_order_ends_with_its_session_and_otherwise_stays() {
 }
 
 #[test]
+fn an_order_that_is_forgotten_before_its_trades_was_there() {
+    for (listed, older_sessions_ended, expected) in [
+        (10.0, true, Some((OrderStatus::AllTraded, 10.0))),
+        (10.0, false, Some((OrderStatus::AllTraded, 10.0))),
+        (3.0, true, Some((OrderStatus::Cancelled, 3.0))),
+        (3.0, false, None),
+    ] {
+        let mut held = Held::default().intent(OLD);
+        let order = told(1, OLD, OrderStatus::PartTraded, listed);
+        let trades = vec![trade_of(&order, "t1")];
+        let snapshot = VenueSnapshot { trades, ..snapshot(vec![], older_sessions_ended) };
+        let differences = held.compare(&snapshot, &asked_at(1_000_000), Way::Inherited);
+        held.apply(&differences);
+        let order = held.state.order(&key("o1")).expect("the order");
+        match expected {
+            Some(expected) => assert_eq!((order.status, order.traded), expected),
+            None => assert!(differences.contains(&Difference::Missing(key("o1"))), "it arrived: {differences:?}"),
+        }
+    }
+}
+
+#[test]
 fn the_venues_word_overrides_a_guess() {
     let mut held = Held::default().intent(OLD);
     assert_eq!(outcome(&mut held, &snapshot(vec![], true), &asked_at(1), Way::Inherited), OrderStatus::Rejected);
@@ -298,17 +335,7 @@ proptest! {
             if let Some((rank, traded)) = pair.listed {
                 let (status, traded) = standing(rank, traded);
                 let order = told(number, session, status, traded);
-                trades.extend((traded > 0.0).then(|| VenueTrade {
-                    reference: order.reference.clone(),
-                    tradeid: number.to_string().into(),
-                    instrument: instrument(),
-                    direction: Direction::Long,
-                    offset: Offset::Open,
-                    price: 3500.0,
-                    volume: traded,
-                    datetime: None,
-                    trading_day: None,
-                }));
+                trades.extend((traded > 0.0).then(|| trade_of(&order, &number.to_string())));
                 listed.push(order);
             }
             ways.insert(key(&format!("o{number}")), pair.way);
