@@ -172,6 +172,7 @@ fn kinds(effects: &Effects) -> Vec<&'static str> {
         Effect::ReadEvents(..) => "read",
         Effect::Contract(_) => "contract",
         Effect::Log(_) => "log",
+        Effect::Purge(_) => "purge",
     };
     effects.iter().map(kind).collect()
 }
@@ -985,3 +986,5 @@ fn hints_for_misspelt_instruments_are_rationed() {
     bench.tick(1);
     assert!(hinted(&mut bench));
 }
+
+mod days;
