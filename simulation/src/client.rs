@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use gateway_node::engine::{Reply, Request};
+use gateway_node::engine::{Replayed, Reply, Request};
 use protocol::event::OmsEvent;
 use protocol::journal::{Entry, Private};
 use protocol::oms::OrderKey;
@@ -133,16 +133,25 @@ impl Mirror {
         }
     }
 
-    /// Reads everything that was stored since it was complete, of this owner and of the gateway.
+    /// Reads what was stored since it was complete, of this owner and of the gateway. Where that reaches behind a
+    /// snapshot, orders have left the state, and it takes the state as a whole.
     pub fn refill(&mut self, out: &Outside, owner: &Name) {
-        let mut epoch = 0;
-        for (sequence, stored) in (1..).zip(out.journal.stored()) {
+        let is_snapshot = |entry: &Entry| matches!(entry, Entry::Private(Private::SnapshotEnd(_)));
+        let mut replayed = Replayed::default();
+        if out.journal.stored_behind(self.complete_to).any(|(_, stored)| is_snapshot(&stored.entry)) {
+            for (sequence, stored) in out.journal.from_snapshot() {
+                replayed.take(sequence, stored.epoch, &stored.entry);
+            }
+            self.state = replayed.state.filtered(owner);
+        }
+        let mut epoch = replayed.epoch;
+        for (_, stored) in out.journal.stored_behind(self.complete_to.max(replayed.journal_seq)) {
             if stored.epoch < epoch {
                 continue;
             }
+            epoch = stored.epoch;
             match &*stored.entry {
-                Entry::Private(Private::LeaderStarted { epoch: started, .. }) => epoch = *started,
-                Entry::Event(event) if sequence > self.complete_to && is_of(&event.data, owner) => {
+                Entry::Event(event) if is_of(&event.data, owner) => {
                     self.state.apply(&event.data);
                 }
                 _ => {}

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use protocol::journal::{Entry, parse_message_id};
+use protocol::journal::{Entry, Private, SnapshotEnd, parse_message_id};
 
 /// How far back the server knows message ids for de-duplication.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
@@ -36,6 +36,8 @@ pub struct Stored {
 #[derive(Default)]
 pub struct JournalServer {
     stored: Vec<Stored>,
+    /// Entries up to here are purged.
+    purged: u64,
     ids: HashMap<String, (u64, Duration)>,
     /// Nothing is taken until then; what comes meanwhile waits.
     pub stalled_until: Duration,
@@ -44,10 +46,33 @@ pub struct JournalServer {
 }
 
 impl JournalServer {
-    /// Everything that is stored.
+    /// What is stored behind this sequence, with its sequences.
+    pub fn stored_behind(&self, sequence: u64) -> impl Iterator<Item = (u64, &Stored)> {
+        let first = usize::try_from(sequence.max(self.purged)).unwrap_or(usize::MAX).min(self.stored.len());
+        (first as u64 + 1..).zip(&self.stored[first..])
+    }
+
+    fn last_snapshot(&self) -> Option<&SnapshotEnd> {
+        self.stored.iter().rev().find_map(|stored| match &*stored.entry {
+            Entry::Private(Private::SnapshotEnd(end)) => Some(end),
+            _ => None,
+        })
+    }
+
+    /// The trading day that has begun last.
     #[must_use]
-    pub fn stored(&self) -> &[Stored] {
-        &self.stored
+    pub fn day(&self) -> Option<chrono::NaiveDate> {
+        self.last_snapshot().map(|end| end.trading_day)
+    }
+
+    /// What a reader takes that begins with the last snapshot.
+    pub fn from_snapshot(&self) -> impl Iterator<Item = (u64, &Stored)> {
+        self.stored_behind(self.last_snapshot().map_or(0, |end| end.begins - 1))
+    }
+
+    /// Everything before this sequence goes.
+    pub fn purge_before(&mut self, sequence: u64) {
+        self.purged = self.purged.max(sequence.saturating_sub(1));
     }
 
     /// Sequence of the last entry.
@@ -110,10 +135,22 @@ impl JournalServer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::journal::Private;
 
     fn entry() -> Rc<Entry> {
         Rc::new(Entry::Private(Private::Halts { halts: Default::default() }))
+    }
+
+    #[test]
+    fn a_purge_takes_what_is_before() {
+        let mut server = JournalServer::default();
+        for number in 0..4 {
+            let id = format!("1-{number}");
+            server.append(Duration::ZERO, &id, &Expected::Anything, entry()).expect("stored");
+        }
+        server.purge_before(3);
+        assert_eq!(server.stored_behind(0).map(|(sequence, _)| sequence).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(server.stored_behind(3).map(|(_, stored)| stored.id.as_str()).collect::<Vec<_>>(), ["1-3"]);
+        assert_eq!((server.last_sequence(), server.stored_behind(9).count()), (4, 0));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use protocol::journal::{Entry, Private, message_id};
 use protocol::{GatewayState, Name};
 use rand::RngExt as _;
 
-use crate::journal_server::Expected;
+use crate::journal_server::{Expected, Stored};
 use crate::lease_server::LeaseAnswer;
 use crate::outside::{MAX_AGE, Outside};
 use crate::step::{Answered, CallId, Flight, JournalInput, NodeInput, Process, Step, millis};
@@ -140,14 +140,6 @@ impl Node {
             }
             _ => false,
         }
-    }
-
-    /// Whether it is logged in and has been in this trading day's books.
-    #[must_use]
-    pub fn has_seen(&self, day: chrono::NaiveDate) -> bool {
-        let Some(engine) = self.engine() else { return false };
-        engine.gateway_state() == GatewayState::Ready
-            && engine.status(Now { wall: first_instant(), mono: Duration::ZERO }).trading_day == Some(day)
     }
 
     fn now(&self, out: &Outside) -> Now {
@@ -365,8 +357,12 @@ impl Node {
     fn read_journal(&mut self, out: &mut Outside) {
         let Stage::Beginning(beginning) = &mut self.stage else { return };
         let read = beginning.replayed.journal_seq;
-        for (sequence, stored) in (read + 1..).zip(&out.journal.stored()[read as usize..]) {
-            beginning.replayed.take(sequence, stored.epoch, &stored.entry);
+        let take = |replayed: &mut Replayed, (sequence, stored): (u64, &Stored)| {
+            replayed.take(sequence, stored.epoch, &stored.entry);
+        };
+        match read {
+            0 => out.journal.from_snapshot().for_each(|stored| take(&mut beginning.replayed, stored)),
+            _ => out.journal.stored_behind(read).for_each(|stored| take(&mut beginning.replayed, stored)),
         }
         let epoch = beginning.epoch;
         let (last, last_id) = out.journal.last();
@@ -415,6 +411,9 @@ impl Node {
         out.counts.takeovers += 1;
         let mut options = EngineOptions::new("sim1", self.name.clone(), epoch);
         options.lease = MAX_AGE;
+        options.keep_days = 2;
+        // Ids that do not tell their age are protected for as long as they are kept.
+        options.keep_ids_days = 1_000;
         options.unconfirmed_after = Duration::from_secs(2);
         self.stage = Stage::Leading(Box::new(Leading {
             epoch,
@@ -537,7 +536,7 @@ impl Node {
         let Stage::Leading(leading) = &mut self.stage else { return };
         match effect {
             Effect::Journal(entry) => leading.writer.append(out, Rc::new(entry)),
-            Effect::Submit(_) | Effect::Reply(..) | Effect::Heads(_) | Effect::ReadEvents(..) => {
+            Effect::Submit(_) | Effect::Reply(..) | Effect::Heads(_) | Effect::ReadEvents(..) | Effect::Purge(_) => {
                 leading.gate.hold(position, effect);
             }
             Effect::Venue(command) => self.command(out, command),
@@ -551,6 +550,7 @@ impl Node {
         match effect {
             Effect::Submit(submit) => self.submit(out, submit),
             Effect::Reply(to, reply) => self.answer(out, to, reply),
+            Effect::Purge(before) => out.journal.purge_before(before),
             _ => {}
         }
     }
@@ -681,24 +681,31 @@ impl Node {
         }
     }
 
-    /// What the leader has in state is what a fresh replay of the journal gives.
-    pub fn check_replay(&self, out: &mut Outside) {
-        let Some(engine) = self.engine() else { return };
-        let mut replayed = Replayed::default();
-        for (sequence, stored) in (1..).zip(out.journal.stored()) {
-            replayed.take(sequence, stored.epoch, &stored.entry);
+    /// What the leader has in state is what the journal gives, read afresh from its last snapshot or from its beginning.
+    /// Returns what was read.
+    pub fn check_replay(&self, out: &mut Outside) -> Replayed {
+        let (mut short, mut long) = (Replayed::default(), Replayed::default());
+        for (sequence, stored) in out.journal.from_snapshot() {
+            short.take(sequence, stored.epoch, &stored.entry);
         }
-        let difference = (replayed.state != *engine.state()).then(|| difference(&replayed.state, engine.state()));
-        if let Some(difference) = difference {
-            out.found(format!("the journal does not replay to the node's state: {difference}"));
+        for (sequence, stored) in out.journal.stored_behind(0) {
+            long.take(sequence, stored.epoch, &stored.entry);
         }
-        if replayed.journal_seq != engine.journal_seq() {
-            out.found(format!(
-                "the node counts {} entries, the journal {}",
-                engine.journal_seq(),
-                replayed.journal_seq
-            ));
+        let Some(engine) = self.engine() else { return short };
+        for (replayed, from) in [(&short, "its last snapshot"), (&long, "its beginning")] {
+            if replayed.state != *engine.state() {
+                let difference = difference(&replayed.state, engine.state());
+                out.found(format!("the journal does not replay from {from} to the node's state: {difference}"));
+            }
+            if replayed.journal_seq != engine.journal_seq() {
+                let (here, there) = (engine.journal_seq(), replayed.journal_seq);
+                out.found(format!("the node counts {here} entries, the journal {there}"));
+            }
         }
+        if short.days != long.days {
+            out.found("what is remembered of earlier days differs with where the journal is read from");
+        }
+        short
     }
 }
 

@@ -104,6 +104,8 @@ pub struct Outside {
     pub counts: Counts,
     /// Everything is well from now on.
     pub healed: bool,
+    /// When the last of what was said to the venue or by it has arrived.
+    pub venue_said_by: Duration,
     /// Calls that have not reached anybody yet.
     pub calls_under_way: u64,
     /// When the last republished event reaches each client: none overtakes it.
@@ -130,6 +132,7 @@ impl Outside {
             truth,
             counts: Counts::default(),
             healed: false,
+            venue_said_by: Duration::ZERO,
             calls_under_way: 0,
             published: Vec::new(),
             log,
@@ -166,6 +169,12 @@ impl Outside {
     /// Schedules a step.
     pub fn at(&mut self, at: Duration, step: Step) {
         self.steps.push(at.max(self.now), step);
+    }
+
+    /// Schedules what is said to the venue or by it.
+    pub fn at_line(&mut self, at: Duration, step: Step) {
+        self.venue_said_by = self.venue_said_by.max(at);
+        self.at(at, step);
     }
 
     /// Schedules a step this much later.

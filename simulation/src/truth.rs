@@ -32,8 +32,10 @@ pub struct Truth {
     /// By the client's id: under which reference the venue accepted it.
     accepted: BTreeMap<OrderId, VenueReference>,
     standings: HashMap<VenueReference, Standing>,
-    /// Every trade.
+    /// Every trade at the venue.
     pub trades: Vec<VenueTrade>,
+    /// How many trades, and of how many lots, the journal has told.
+    pub trades_told: (usize, f64),
     /// What came under a session that was over.
     pub stale: u64,
 }
@@ -78,7 +80,12 @@ impl Truth {
                 let (id, status, reference) = match &event.data {
                     OmsEvent::Order(order) => (&order.orderid, order.status, &order.venue_reference),
                     OmsEvent::Quote(quote) => (&quote.quoteid, quote.status, &quote.venue_reference),
-                    OmsEvent::Trade(_) | OmsEvent::Position(_) | OmsEvent::Account(_) => return,
+                    OmsEvent::Trade(trade) => {
+                        self.trades_told.0 += 1;
+                        self.trades_told.1 += trade.volume;
+                        return;
+                    }
+                    OmsEvent::Position(_) | OmsEvent::Account(_) => return,
                 };
                 self.intents.extend(reference.clone());
                 if status == OrderStatus::Rejected {

@@ -200,7 +200,7 @@ impl Outside {
         let Some(line) = self.venue.connections.get_mut(connection) else { return };
         line.to_venue = line.to_venue.max(arrival);
         let at = line.to_venue;
-        self.at(at, Step::Venue(connection, input));
+        self.at_line(at, Step::Venue(connection, input));
     }
 
     /// A command reaches the venue.
@@ -286,7 +286,7 @@ impl Outside {
         if self.chance(lost) {
             self.note(|| format!("lost on the way from the venue: {event:?}"));
             self.venue.connections[connection].gap = true;
-            self.after(millis(1_000), Step::Venue(connection, VenueInput::Heartbeat));
+            self.at_line(self.now + millis(1_000), Step::Venue(connection, VenueInput::Heartbeat));
             return;
         }
         if matches!(event, VenueEvent::Order(_) | VenueEvent::Quote(_) | VenueEvent::Trade(_)) {
@@ -305,7 +305,7 @@ impl Outside {
         let at = self.arrival().max(self.venue.silent_until) + self.between(1, 1_500);
         let process = self.venue.connections[connection].process;
         let input = NodeInput::Venue { connection, gap: false, event: Some(Box::new(event)) };
-        self.at(at, Step::Node(process, input));
+        self.at_line(at, Step::Node(process, input));
     }
 
     /// A message in its turn; without an event it is a heartbeat.
@@ -314,14 +314,14 @@ impl Outside {
         let line = &mut self.venue.connections[connection];
         line.to_node = line.to_node.max(arrival);
         let (at, process, gap) = (line.to_node, line.process, std::mem::take(&mut line.gap));
-        self.at(at, Step::Node(process, NodeInput::Venue { connection, gap, event: event.map(Box::new) }));
+        self.at_line(at, Step::Node(process, NodeInput::Venue { connection, gap, event: event.map(Box::new) }));
     }
 
     /// The process finds out that a connection is over.
     fn tell_ended(&mut self, connection: ConnectionId, process: Process, reason: String) {
         let at = self.arrival().max(self.venue.connections[connection].to_node);
         let event = Some(Box::new(VenueEvent::Disconnected { reason }));
-        self.at(at, Step::Node(process, NodeInput::Venue { connection, gap: false, event }));
+        self.at_line(at, Step::Node(process, NodeInput::Venue { connection, gap: false, event }));
     }
 
     /// The line is cut: both ends find out, the venue perhaps only when a newer login ends the session.
@@ -330,7 +330,7 @@ impl Outside {
         self.venue.break_connection(connection);
         let event = Some(Box::new(VenueEvent::Disconnected { reason: "the line is cut".to_owned() }));
         let notices = self.between(10, 3_000);
-        self.after(notices, Step::Node(process, NodeInput::Venue { connection, gap: false, event }));
+        self.at_line(self.now + notices, Step::Node(process, NodeInput::Venue { connection, gap: false, event }));
         self.hang_up(connection);
     }
 
@@ -339,7 +339,7 @@ impl Outside {
         self.venue.break_connection(connection);
         if self.rng.random_bool(0.7) {
             let notices = self.between(1, 4_000);
-            self.after(notices, Step::Venue(connection, VenueInput::Ended));
+            self.at_line(self.now + notices, Step::Venue(connection, VenueInput::Ended));
         }
     }
 
@@ -362,8 +362,7 @@ impl Outside {
     }
 
     /// One instrument's price moves, and what rests may trade.
-    pub fn market_moves(&mut self) {
-        let which = self.rng.random_range(0..self.venue.markets.len());
+    pub fn market_moves(&mut self, which: usize) {
         let step = self.rng.random_range(-2..=2_i64);
         let time = first_instant() + chrono::TimeDelta::from_std(self.now).unwrap_or_default();
         let day = self.venue.day;

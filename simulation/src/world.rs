@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use gateway_node::engine::Days;
 use protocol::oms::OrderKey;
 use protocol::{OmsState, OrderStatus};
 use rand::RngExt as _;
@@ -82,9 +83,7 @@ impl World {
             out.after(begins, Step::Client(client, crate::step::ClientInput::Act));
         }
         // A price for each instrument before anybody trades.
-        for _ in 0..6 {
-            out.market_moves();
-        }
+        (0..crate::venue::instruments().len()).for_each(|which| out.market_moves(which));
         out.after(millis(500), Step::Market);
         // At least the one crash, while somebody leads.
         let crash = out.between(3_000, swarm.active.as_millis() as u64);
@@ -139,7 +138,8 @@ impl World {
             Step::Client(client, input) => clients[client].take(out, input),
             Step::Market => {
                 if !out.healed {
-                    out.market_moves();
+                    let which = out.rng.random_range(0..crate::venue::instruments().len());
+                    out.market_moves(which);
                     let next = out.between(50, 1_000);
                     out.after(next, Step::Market);
                 }
@@ -218,8 +218,9 @@ impl World {
             }
             // A venue lists what ended with the last day only: somebody must have seen that before the next one begins.
             Fault::NextDay => {
-                if leader.is_some_and(|node| nodes[node].has_seen(out.venue.day())) {
+                if out.journal.day() == Some(out.venue.day()) {
                     out.venue.next_day();
+                    (0..crate::venue::instruments().len()).for_each(|which| out.market_moves(which));
                 }
             }
         }
@@ -247,6 +248,7 @@ impl World {
             [leader] => leader.is_quiet() && leader.engine().is_some_and(|e| submitting(e.state()).next().is_none()),
             _ => false,
         };
+        let is_quiet = is_quiet && self.out.now > self.out.venue_said_by;
         let is_quiet = is_quiet && self.out.calls_under_way == 0 && self.clients.iter().all(Client::knows_all);
         self.quiet = if is_quiet { self.quiet + 1 } else { 0 };
         self.out.after(millis(500), Step::Rest);
@@ -270,12 +272,12 @@ impl World {
         let Some(leader) = self.leader() else {
             return self.out.found("nobody leads in the end");
         };
-        self.nodes[leader].check_replay(&mut self.out);
+        let replayed = self.nodes[leader].check_replay(&mut self.out);
         self.check_entries();
         let Some(engine) = self.nodes[leader].engine() else { return };
         let state = engine.state();
         let out = &mut self.out;
-        check_venue(out, state);
+        check_venue(out, state, &replayed.days);
         for client in &mut self.clients {
             let owner = client.owner.clone();
             client.mirror.refill(out, &owner);
@@ -283,7 +285,7 @@ impl World {
             if client.mirror.state != mine {
                 out.found(format!("a mirror differs from the node: {}", difference(&client.mirror.state, &mine)));
             }
-            check_client(out, client, state);
+            check_client(out, client, state, &replayed.days);
         }
         let never =
             state.orders().values().filter(|o| o.reason.as_deref() == Some(gateway_node::reconcile::NEVER_ARRIVED));
@@ -293,14 +295,15 @@ impl World {
     /// What is stored reads back from its bytes.
     fn check_entries(&mut self) {
         use protocol::journal::{decode_entry, encode_entry};
-        for stored in self.out.journal.stored() {
+        let difference = self.out.journal.stored_behind(0).find_map(|(sequence, stored)| {
             let read = encode_entry("sim1", &stored.entry)
                 .map_err(|error| error.to_string())
                 .and_then(|(subject, bytes)| decode_entry(&subject, &bytes));
-            if read.as_ref() != Ok(&*stored.entry) {
-                let line = format!("entry {} reads back as {read:?}, not as {:?}", stored.id, stored.entry);
-                return self.out.found(line);
-            }
+            let is_same = read.as_ref() == Ok(&*stored.entry);
+            (!is_same).then(|| format!("entry {sequence} reads back as {read:?}, not as {:?}", stored.entry))
+        });
+        if let Some(difference) = difference {
+            self.out.found(difference);
         }
     }
 }
@@ -312,10 +315,12 @@ fn submitting(state: &OmsState) -> impl Iterator<Item = &OrderKey> {
 }
 
 /// Node and venue agree on everything that either knows.
-fn check_venue(out: &mut Outside, state: &OmsState) {
+fn check_venue(out: &mut Outside, state: &OmsState, days: &Days) {
     let standing_of = |key: &OrderKey| {
         let order = state.order(key).map(|o| (o.status, o.traded, o.venue_reference.clone()));
-        order.or_else(|| state.quote(key).map(|q| (q.status, q.traded(), q.venue_reference.clone())))
+        let quote = || state.quote(key).map(|q| (q.status, q.traded(), q.venue_reference.clone()));
+        let past = || days.past(key).map(|p| (p.status, p.traded[0] + p.traded[1], p.venue_reference.clone()));
+        order.or_else(quote).or_else(past)
     };
     for (id, reference) in out.truth.accepted().clone() {
         let keys = (0..2).map(|client| OrderKey { owner: format!("owner{client}").into(), orderid: id.clone() });
@@ -347,13 +352,10 @@ fn check_venue(out: &mut Outside, state: &OmsState) {
         out.found(format!("{ghosts:?} work, and the venue knows nothing of them"));
     }
     let lots = |trades: &mut dyn Iterator<Item = f64>| trades.sum::<f64>();
-    let here = (state.trades().len(), lots(&mut state.trades().values().map(|t| t.volume)));
+    let here = out.truth.trades_told;
     let there = (out.truth.trades.len(), lots(&mut out.truth.trades.iter().map(|t| t.volume)));
     if here != there {
-        out.found(format!(
-            "the node counts {} trades of {} lots, the venue {} of {}",
-            here.0, here.1, there.0, there.1
-        ));
+        out.found(format!("{} trades of {} lots were told, and there were {} of {}", here.0, here.1, there.0, there.1));
     }
     let positions = out.venue.counter().exchange().positions();
     let held: Vec<_> = state.positions().values().filter(|p| p.volume != 0.0 || p.frozen != 0.0).collect();
@@ -373,11 +375,11 @@ fn check_venue(out: &mut Outside, state: &OmsState) {
 }
 
 /// What a client knows is true.
-fn check_client(out: &mut Outside, client: &Client, state: &OmsState) {
+fn check_client(out: &mut Outside, client: &Client, state: &OmsState, days: &Days) {
     for ticket in &client.tickets {
         let is_at_venue = out.truth.accepted().contains_key(ticket.id());
         let key = client.key(ticket);
-        let is_known = state.order(&key).is_some() || state.quote(&key).is_some();
+        let is_known = state.order(&key).is_some() || state.quote(&key).is_some() || days.past(&key).is_some();
         match ticket.outcome() {
             None => out.found(format!("a client does not know what became of {}", ticket.id())),
             Some(Outcome::Told(_)) if !is_known => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gateway_node::journal::chain::{Append, Chain, Said};
 use protocol::defect::{Defect, is_planted};
-use protocol::journal::Entry;
+use protocol::journal::{Entry, parse_message_id};
 
 use crate::journal_server::Expected;
 use crate::outside::Outside;
@@ -192,8 +192,8 @@ impl Outside {
             JournalInput::Append { flight, id, expected, entry } => {
                 let stored = self.journal.append(now, &id, &expected, entry.clone());
                 self.note(|| format!("journal: append {id} of node {}: {stored:?} {}", from.node, entry_line(&entry)));
-                if let Ok((sequence, false)) = stored {
-                    let epoch = self.journal.stored()[sequence as usize - 1].epoch;
+                if let Ok((_, false)) = stored {
+                    let epoch = parse_message_id(&id).map_or(0, |(epoch, _)| epoch);
                     self.truth.on_stored(epoch, &entry);
                     self.publish(epoch, &entry);
                 }
