@@ -12,7 +12,7 @@ use protocol::oms::{OrderKey, TradeKey};
 use protocol::value::OWNER_EXTERNAL;
 use protocol::{
     ErrorCode, GatewayState, InstrumentId, LogLevel, Name, OmsState, Order, OrderId, OrderRequest, Quote, QuoteRequest,
-    RpcError, Timestamp,
+    RpcError, Timestamp, Trade,
 };
 
 use super::{Effect, Effects, Engine, Now};
@@ -132,7 +132,9 @@ fn roll(state: &OmsState, days: &Days, rolls: &[Timestamp], now: Timestamp) -> (
             past.push(past_quote(quote, now));
         }
     }
-    let trades = state.trades().iter().filter(|(key, _)| !days.old_trades.contains(key));
+    // A roll may be late: then trades of the day that ends now are in front of its snapshot too.
+    let is_of_before = |trade: &Trade| trade.trading_day.is_none_or(|of| days.day.is_none_or(|day| of < day));
+    let trades = state.trades().iter().filter(|(key, trade)| !days.old_trades.contains(key) || !is_of_before(trade));
     kept.extend(trades.map(|(_, trade)| OmsEvent::Trade(trade.clone())));
     kept.extend(state.positions().values().cloned().map(OmsEvent::Position));
     kept.extend(state.accounts().values().cloned().map(OmsEvent::Account));
@@ -356,7 +358,7 @@ impl Replayed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::{Direction, Exchange, Offset, OrderStatus, Trade};
+    use protocol::{Direction, Exchange, Offset, OrderStatus};
 
     fn time(day: u32) -> Timestamp {
         chrono::DateTime::parse_from_rfc3339(&format!("2024-01-{day:02}T21:00:00+08:00")).expect("a time")
