@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::board::Heartbeats;
-use crate::call::Call;
+use crate::call::{Call, new_traceparent};
 use crate::error::Error;
 use crate::gateway::GatewayHandle;
 
@@ -57,18 +57,18 @@ impl Sendable for OrderRequest {
     }
 
     fn made(&self, sent: &Order) -> bool {
-        // What the venue and the node add is not the request's.
-        let blank = self.to_order(&sent.gateway_name, &sent.owner);
-        let same = Order {
-            traded: blank.traded,
-            status: blank.status,
-            datetime: blank.datetime,
-            venue_reference: blank.venue_reference.clone(),
-            reason: blank.reason.clone(),
-            extra: blank.extra.clone(),
-            ..sent.clone()
+        let request_of_sent = OrderRequest {
+            orderid: sent.orderid.clone(),
+            symbol: sent.symbol.clone(),
+            exchange: sent.exchange,
+            direction: sent.direction,
+            r#type: sent.r#type,
+            volume: sent.volume,
+            price: sent.price,
+            offset: sent.offset,
+            reference: sent.reference.clone(),
         };
-        same == blank
+        *self == request_of_sent
     }
 }
 
@@ -91,18 +91,19 @@ impl Sendable for QuoteRequest {
     }
 
     fn made(&self, sent: &Quote) -> bool {
-        let blank = self.to_quote(&sent.gateway_name, &sent.owner);
-        let same = Quote {
-            bid_traded: blank.bid_traded,
-            ask_traded: blank.ask_traded,
-            status: blank.status,
-            datetime: blank.datetime,
-            venue_reference: blank.venue_reference.clone(),
-            reason: blank.reason.clone(),
-            extra: blank.extra.clone(),
-            ..sent.clone()
+        let request_of_sent = QuoteRequest {
+            quoteid: sent.quoteid.clone(),
+            symbol: sent.symbol.clone(),
+            exchange: sent.exchange,
+            bid_price: sent.bid_price,
+            bid_volume: sent.bid_volume,
+            ask_price: sent.ask_price,
+            ask_volume: sent.ask_volume,
+            bid_offset: sent.bid_offset,
+            ask_offset: sent.ask_offset,
+            reference: sent.reference.clone(),
         };
-        same == blank
+        *self == request_of_sent
     }
 }
 
@@ -111,6 +112,8 @@ pub(crate) struct Sending<'a, R: Sendable> {
     gateway: &'a GatewayHandle,
     request: &'a R,
     payload: Bytes,
+    /// All attempts belong to one trace.
+    traceparent: String,
     end: Instant,
     /// The latest deadline that any attempt carried, on the clock of the epoch that it was meant for.
     latest_deadline_ms: i64,
@@ -128,6 +131,7 @@ impl<'a, R: Sendable> Sending<'a, R> {
             gateway,
             request,
             payload: Bytes::from(codec::encode(request).map_err(unwritable)?),
+            traceparent: gateway.traceparent().map_or_else(new_traceparent, str::to_owned),
             end: Instant::now() + gateway.timeout(),
             latest_deadline_ms: i64::MIN,
             doubt: None,
@@ -177,7 +181,7 @@ impl<'a, R: Sendable> Sending<'a, R> {
             // Measuring the node's clock took its part.
             timeout: patience.saturating_sub(began.elapsed()),
             deadline_ms: Some(deadline_ms),
-            traceparent: self.gateway.traceparent(),
+            traceparent: Some(&self.traceparent),
         };
         let mut heartbeats = client.heartbeats();
         let answer = tokio::select! {
