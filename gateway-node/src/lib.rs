@@ -7,6 +7,7 @@ pub mod broker;
 pub mod config;
 pub mod connection;
 pub mod engine;
+pub mod gate;
 pub mod gateway;
 pub mod journal;
 pub mod node;

@@ -2,19 +2,21 @@
 //!
 //! Each gateway has a thread of its own, so that one that is stuck in its venue's library stops nobody else.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use protocol::event::Log;
+use protocol::journal::Entry;
 use protocol::rpc::Method;
 use protocol::{ErrorCode, GatewayState, LogLevel, Name, RpcError, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::engine::{
-    Approval, Call, Effect, Effects, Engine, Entry, Now, Reply, ReplyTo, SNAPSHOT, Submit, VenueCommand, refusal,
+    Approval, Call, Effect, Effects, Engine, Now, Reply, ReplyTo, SNAPSHOT, Submit, VenueCommand, refusal,
 };
+use crate::gate::Gate;
 use crate::gateway::{Gateway, SequencedTick, VenueSource};
 use crate::journal::{JournalReader, JournalWriter};
 use crate::publisher::Publisher;
@@ -102,12 +104,6 @@ pub enum Ended {
     Drained,
     /// It cannot go on.
     Failed(String),
-}
-
-/// Effects that wait, each for the journal position emitted ahead of it.
-#[derive(Default)]
-struct Gate {
-    waiting: VecDeque<(u64, Effect)>,
 }
 
 /// A call that is not answered yet.
@@ -227,13 +223,13 @@ impl Running {
     fn on_call(&mut self, incoming: Incoming) {
         self.next_reply += 1;
         let reply = ReplyTo(self.next_reply);
-        let Incoming { caller, deadline_ms, request, responder } = incoming;
+        let Incoming { caller, deadline_ms, traceid, request, responder } = incoming;
         let now = self.now();
         self.pending.insert(reply, Pending { responder, since: now.mono, method: request.method() });
         if request == crate::engine::Request::GetStatus {
             self.parts.engine.note_ticks(self.parts.venue.ticks.counts());
         }
-        self.parts.engine.on_call(now, Call { reply, caller, deadline_ms, request }, &mut self.effects);
+        self.parts.engine.on_call(now, Call { reply, caller, deadline_ms, traceid, request }, &mut self.effects);
         self.perform();
     }
 
@@ -267,16 +263,7 @@ impl Running {
             let acts = method.needs_deadline() || matches!(method, Method::Halt | Method::Resume);
             !acts && now.mono.saturating_sub(pending.since) > GATE_PATIENCE
         };
-        let waiting: Vec<ReplyTo> = self
-            .gate
-            .waiting
-            .iter()
-            .filter_map(|(_, effect)| match effect {
-                Effect::Reply(to, _) | Effect::ReadEvents(to, _) => Some(*to),
-                _ => None,
-            })
-            .filter(|to| self.pending.get(to).is_some_and(late))
-            .collect();
+        let waiting: Vec<ReplyTo> = self.gate.questions().filter(|to| self.pending.get(to).is_some_and(late)).collect();
         for to in waiting {
             let error = RpcError::new(
                 ErrorCode::NotReady,
@@ -326,7 +313,7 @@ impl Running {
                         self.append(&entry);
                     }
                     Effect::Submit(_) | Effect::Reply(..) | Effect::Heads(_) | Effect::ReadEvents(..) => {
-                        self.gate.waiting.push_back((position, effect));
+                        self.gate.hold(position, effect);
                     }
                     Effect::Venue(command) => self.command(command),
                     Effect::ReplyNow(to, reply) => self.answer(to, reply),
@@ -341,8 +328,7 @@ impl Running {
 
     /// Lets through what waited for nothing later than `stored`.
     fn release(&mut self, stored: u64) {
-        while self.gate.waiting.front().is_some_and(|(position, _)| *position <= stored) {
-            let Some((_, effect)) = self.gate.waiting.pop_front() else { break };
+        while let Some(effect) = self.gate.pass(stored) {
             match effect {
                 Effect::Submit(submit) => self.submit(&submit),
                 Effect::Reply(to, reply) => self.answer(to, reply),
@@ -497,12 +483,12 @@ impl Running {
         while let Ok(call) = self.parts.calls.try_recv() {
             self.on_call(call);
         }
-        while self.failed.is_none() && !self.gate.waiting.is_empty() {
+        while self.failed.is_none() && !self.gate.is_empty() {
             let wait = deadline.saturating_duration_since(Instant::now());
             match tokio::time::timeout(wait, self.parts.journal.progress.changed()).await {
                 Ok(changed) => self.on_progress(changed.is_ok()),
                 Err(_) => {
-                    warn!(gateway = %self.parts.name, waiting = self.gate.waiting.len(), "effects were left unfinished");
+                    warn!(gateway = %self.parts.name, waiting = self.gate.len(), "effects were left unfinished");
                     break;
                 }
             }

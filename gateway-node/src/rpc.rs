@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::SelectAll;
 use futures::{FutureExt, StreamExt};
-use protocol::rpc::{HEADER_CLIENT, HEADER_DEADLINE, HEADER_ERROR, HEADER_ERROR_CODE, Method};
+use protocol::rpc::{HEADER_CLIENT, HEADER_DEADLINE, HEADER_ERROR, HEADER_ERROR_CODE, HEADER_TRACEPARENT, Method};
 use protocol::{ErrorCode, Name, RpcError, codec, subject};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -54,6 +54,8 @@ pub struct Incoming {
     pub caller: Caller,
     /// Not later than this, in milliseconds since 1970 on the node's clock.
     pub deadline_ms: Option<i64>,
+    /// The trace that it belongs to (W3C `trace-id`).
+    pub traceid: Option<Name>,
     /// What is wanted.
     pub request: Request,
     /// The way to answer.
@@ -296,11 +298,12 @@ impl Desk {
     async fn take_call(&self, method: Method, caller: Caller, request: service::Request, place: OwnedSemaphorePermit) {
         let decoded = deadline(&request.message)
             .and_then(|deadline| Ok((deadline, Request::decode(method, &request.message.payload)?)));
+        let traceid = header(&request.message, HEADER_TRACEPARENT).and_then(trace_of);
         let responder = self.responder(request, Some(place));
         match decoded {
             Err(error) => responder.send(Err(error)).await,
             Ok((deadline_ms, request)) => {
-                let incoming = Incoming { caller, deadline_ms, request, responder };
+                let incoming = Incoming { caller, deadline_ms, traceid, request, responder };
                 // Holds as many as there are places: only a gateway that is gone can refuse.
                 if let Err(refused) = self.calls.try_send(incoming) {
                     let error = RpcError::new(ErrorCode::ShuttingDown, format!("{} is stopping", self.gateway));
@@ -367,6 +370,14 @@ fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
     message.headers.as_ref()?.get(name).map(|value| value.as_str())
 }
 
+/// The trace of a `traceparent`: <https://www.w3.org/TR/trace-context/#traceparent-header>. One that is none is nobody's
+/// trace; it is no reason to refuse an order.
+fn trace_of(traceparent: &str) -> Option<Name> {
+    let trace = traceparent.trim().split('-').nth(1)?;
+    let is_trace = trace.len() == 32 && trace.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'));
+    (is_trace && trace.bytes().any(|b| b != b'0')).then(|| trace.into())
+}
+
 fn deadline(message: &Message) -> Result<Option<i64>, RpcError> {
     let Some(text) = header(message, HEADER_DEADLINE) else { return Ok(None) };
     text.trim().parse().map(Some).map_err(|_| {
@@ -390,6 +401,16 @@ mod tests {
         for forged in ["journal.sim1.pub.order.a.SHFE.sim1.default", "evt.status.sim1", "rpc.sim1.resume", "$JS.API.x"]
         {
             assert!(!is_inbox(forged), "{forged}");
+        }
+    }
+
+    #[test]
+    fn a_trace_is_read_and_nonsense_is_none() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert_eq!(trace_of(&format!("00-{trace}-00f067aa0ba902b7-01")).as_deref(), Some(trace));
+        for nonsense in ["", "00", "00-00000000000000000000000000000000-0-0", "00-4BF92F3577B34DA6A3CE929D0E0E4736-0-0"]
+        {
+            assert_eq!(trace_of(nonsense), None, "{nonsense}");
         }
     }
 

@@ -3,10 +3,12 @@
 #![warn(missing_docs)]
 
 pub mod codec;
+pub mod defect;
 pub mod error;
 pub mod event;
 mod float;
 mod instant;
+pub mod journal;
 pub mod market;
 pub mod oms;
 pub mod pages;

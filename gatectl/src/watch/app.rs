@@ -727,6 +727,7 @@ pub(super) mod tests {
                 trading_day: None,
                 reference: Name::default(),
                 owner: "default".into(),
+                traceid: None,
                 extra: None,
             }));
         }

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use protocol::event::{Event, Head, Log, OmsEvent, Status};
+use protocol::journal::{Entry, Private};
 use protocol::oms::{Applied, OrderKey};
 use protocol::rpc::{GetEvents, Halted};
 use protocol::subject::Filter;
@@ -25,7 +26,7 @@ use protocol::{
     Contract, ErrorCode, GatewayState, InstrumentId, LogLevel, Name, OmsState, OrderRequest, PROTOCOL_VERSION,
     QuoteRequest, RpcError, Subject, Tick, Timestamp,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::gateway::tick_queue::TickCounts;
 use crate::gateway::{GatewayError, QueryToken, SequencedTick, SessionStart, VenueReference};
@@ -73,66 +74,6 @@ pub struct ReplyTo(pub u64);
 
 /// An answer: JSON, or an error.
 pub type Reply = Result<Vec<u8>, RpcError>;
-
-/// What goes into the journal.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Entry {
-    /// Trading state changed; republished to subscribers.
-    Event(Box<Event<OmsEvent>>),
-    /// Something a successor must know, or an auditor will ask for; stored only.
-    Private(Private),
-}
-
-/// Journal entries that are not republished.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Private {
-    /// A node has begun to lead under this epoch: entries of a lower epoch behind it are void.
-    LeaderStarted {
-        /// The new epoch.
-        epoch: u64,
-        /// Which node.
-        node: Name,
-        /// Its clock.
-        time: Timestamp,
-    },
-    /// A caller wants an instrument's ticks, or no longer does.
-    Subscription {
-        /// The instrument.
-        instrument: InstrumentId,
-        /// Who.
-        caller: Name,
-        /// Wants them, or no longer.
-        wanted: bool,
-    },
-    /// Who is halted from now on, and why.
-    Halts {
-        /// Owners (`*` for everybody) and reasons.
-        halts: BTreeMap<Name, String>,
-    },
-    /// Somebody asked to cancel.
-    CancelRequested {
-        /// Whose order.
-        owner: Name,
-        /// Which order or quote.
-        orderid: protocol::OrderId,
-        /// The node's clock.
-        time: Timestamp,
-    },
-}
-
-impl Private {
-    /// The last token of its subject.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Private::LeaderStarted { .. } => "leader",
-            Private::Subscription { .. } => "subscription",
-            Private::Halts { .. } => "halts",
-            Private::CancelRequested { .. } => "cancel",
-        }
-    }
-}
 
 /// A command to the venue's adapter.
 #[derive(Debug, Clone)]
@@ -182,6 +123,8 @@ pub struct Submit {
     pub deadline_ms: i64,
     /// The same on the clock that never jumps: one that is set back while the journal is slow revives no order.
     pub leave_by: Duration,
+    /// The trace that it belongs to.
+    pub traceid: Option<Name>,
     /// Who waits for the answer.
     pub reply: ReplyTo,
 }
@@ -283,7 +226,7 @@ impl Replayed {
                 }
             }
             Entry::Private(Private::Halts { halts }) => self.halts.clone_from(halts),
-            Entry::Private(Private::CancelRequested { .. }) => {}
+            Entry::Private(Private::CancelRequested { .. } | Private::Snapshot(_) | Private::SnapshotEnd(_)) => {}
         }
     }
 }

@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 
+use protocol::defect::{Defect, is_planted};
 use protocol::event::OmsEvent;
+use protocol::journal::Private;
 use protocol::oms::OrderKey;
 use protocol::rpc::{CancelAll, CancelledAll, Done};
 use protocol::{
     CancelRequest, ErrorCode, Exchange, GatewayState, LogLevel, Name, OmsState, Order, OrderRequest, OrderStatus,
-    Quote, QuoteRequest, RpcError, Symbol,
+    Quote, QuoteRequest, RpcError, Symbol, Timestamp,
 };
 
 use super::calls::{check_not_past, key};
 use super::{
-    Approval, Caller, EVERYBODY, Effect, Effects, Engine, Now, Private, ReplyTo, Submit, VenueCommand, encode, refusal,
+    Approval, Caller, EVERYBODY, Effect, Effects, Engine, Now, ReplyTo, Submit, VenueCommand, encode, refusal,
 };
 use crate::gateway::{GatewayError, VenueReference};
 use crate::risk;
@@ -39,6 +41,19 @@ pub(super) fn references_of(state: &OmsState) -> HashMap<VenueReference, Target>
         .iter()
         .filter_map(|(key, quote)| Some((parse(&quote.venue_reference)?, Target::Quote(key.clone()))));
     orders.chain(quotes).collect()
+}
+
+/// Who sends an order or a quote, and how.
+pub(super) struct To<'a> {
+    pub reply: ReplyTo,
+    pub caller: &'a Caller,
+    pub deadline_ms: i64,
+    pub traceid: Option<Name>,
+}
+
+/// A deadline as it is journalled; one beyond what a calendar holds is none.
+fn instant(deadline_ms: i64) -> Option<Timestamp> {
+    chrono::DateTime::from_timestamp_millis(deadline_ms).map(|time| time.fixed_offset())
 }
 
 /// Whether an order is what this request made: the table of ids is the journal itself.
@@ -76,15 +91,14 @@ impl Engine {
     pub(super) fn send_order(
         &mut self,
         now: Now,
-        reply: ReplyTo,
-        caller: &Caller,
-        deadline_ms: i64,
+        to: To<'_>,
         request: OrderRequest,
         out: &mut Effects,
     ) -> Result<(), RpcError> {
+        let To { reply, caller, deadline_ms, traceid } = to;
         check_id(&request.orderid, &request.reference)?;
         let key = OrderKey { owner: caller.owner.clone(), orderid: request.orderid.clone() };
-        if let Some(order) = self.state.order(&key) {
+        if let Some(order) = self.state.order(&key).filter(|_| !is_planted(Defect::Ids)) {
             if !is_same_order(order, &request) {
                 return Err(reused(&key, "an order"));
             }
@@ -98,6 +112,7 @@ impl Engine {
         self.check_open_for(&key.owner)?;
         let contract = self.contract(&request.instrument())?;
         let mut order = request.to_order(&self.options.gateway, &caller.owner);
+        order.traceid.clone_from(&traceid);
         match risk::check_order(request, contract) {
             Err(error) => {
                 order.status = OrderStatus::Rejected;
@@ -108,12 +123,21 @@ impl Engine {
             Ok(approved) => {
                 let reference = self.session.allocate();
                 order.venue_reference = Some(reference.to_string().into());
+                order.deadline = instant(deadline_ms);
                 self.references.insert(reference.clone(), Target::Order(key.clone()));
                 self.record(now, OmsEvent::Order(order), out);
                 self.unsent.insert(key.clone(), false);
                 let approval = Approval::Order(approved);
                 let leave_by = now.mono_at(deadline_ms);
-                out.push(Effect::Submit(Box::new(Submit { key, reference, approval, deadline_ms, leave_by, reply })));
+                out.push(Effect::Submit(Box::new(Submit {
+                    key,
+                    reference,
+                    approval,
+                    deadline_ms,
+                    leave_by,
+                    traceid,
+                    reply,
+                })));
             }
         }
         Ok(())
@@ -122,12 +146,11 @@ impl Engine {
     pub(super) fn send_quote(
         &mut self,
         now: Now,
-        reply: ReplyTo,
-        caller: &Caller,
-        deadline_ms: i64,
+        to: To<'_>,
         request: QuoteRequest,
         out: &mut Effects,
     ) -> Result<(), RpcError> {
+        let To { reply, caller, deadline_ms, traceid } = to;
         check_id(&request.quoteid, &request.reference)?;
         let key = OrderKey { owner: caller.owner.clone(), orderid: request.quoteid.clone() };
         if let Some(quote) = self.state.quote(&key) {
@@ -144,6 +167,7 @@ impl Engine {
         self.check_open_for(&key.owner)?;
         let contract = self.contract(&request.instrument())?;
         let mut quote = request.to_quote(&self.options.gateway, &caller.owner);
+        quote.traceid.clone_from(&traceid);
         match risk::check_quote(request, contract) {
             Err(error) => {
                 quote.status = OrderStatus::Rejected;
@@ -154,12 +178,21 @@ impl Engine {
             Ok(approved) => {
                 let reference = self.session.allocate();
                 quote.venue_reference = Some(reference.to_string().into());
+                quote.deadline = instant(deadline_ms);
                 self.references.insert(reference.clone(), Target::Quote(key.clone()));
                 self.record(now, OmsEvent::Quote(quote), out);
                 self.unsent.insert(key.clone(), false);
                 let approval = Approval::Quote(approved);
                 let leave_by = now.mono_at(deadline_ms);
-                out.push(Effect::Submit(Box::new(Submit { key, reference, approval, deadline_ms, leave_by, reply })));
+                out.push(Effect::Submit(Box::new(Submit {
+                    key,
+                    reference,
+                    approval,
+                    deadline_ms,
+                    leave_by,
+                    traceid,
+                    reply,
+                })));
             }
         }
         Ok(())
@@ -222,11 +255,13 @@ impl Engine {
             Approval::Order(request) => {
                 let mut order = request.to_order(&self.options.gateway, &submit.key.owner);
                 order.venue_reference = Some(submit.reference.to_string().into());
+                order.traceid.clone_from(&submit.traceid);
                 encode(&order)
             }
             Approval::Quote(request) => {
                 let mut quote = request.to_quote(&self.options.gateway, &submit.key.owner);
                 quote.venue_reference = Some(submit.reference.to_string().into());
+                quote.traceid.clone_from(&submit.traceid);
                 encode(&quote)
             }
         };

@@ -259,7 +259,7 @@ impl World {
         }
         let deadline_ms = Some(self.now.millis() + 3_000);
         let mut out = Vec::new();
-        let call = Call { reply, caller: Caller::anonymous("test"), deadline_ms, request };
+        let call = Call { reply, caller: Caller::anonymous("test"), deadline_ms, traceid: None, request };
         self.engine.on_call(self.now, call, &mut out);
         self.perform(out);
         reply

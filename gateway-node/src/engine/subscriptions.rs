@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use protocol::journal::Private;
 use protocol::rpc::Done;
 use protocol::{ErrorCode, InstrumentId, LogLevel, Name, RpcError};
 
-use super::{Caller, Effect, Effects, Engine, Now, Private, ReplyTo, VenueCommand, encode};
+use super::{Caller, Effect, Effects, Engine, Now, ReplyTo, VenueCommand, encode};
 
 /// The caller that stands for the node's own configuration.
 const CONFIGURED: &str = "(configuration)";

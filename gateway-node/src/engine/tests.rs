@@ -82,7 +82,7 @@ impl Bench {
     fn call_by(&mut self, caller: Caller, deadline_ms: Option<i64>, request: Request) -> ReplyTo {
         self.calls += 1;
         let reply = ReplyTo(self.calls);
-        self.engine.on_call(self.now, Call { reply, caller, deadline_ms, request }, &mut self.effects);
+        self.engine.on_call(self.now, Call { reply, caller, deadline_ms, traceid: None, request }, &mut self.effects);
         reply
     }
 

@@ -59,6 +59,7 @@ impl Engine {
                     traded: told.traded,
                     status: told.status,
                     datetime: told.datetime.or(known.datetime),
+                    deadline: None,
                     reason: told.reason,
                     ..known.clone()
                 }
@@ -99,6 +100,8 @@ impl Engine {
             reference: Name::default(),
             owner,
             venue_reference: Some(told.reference.to_string().into()),
+            traceid: None,
+            deadline: None,
             reason: told.reason.clone(),
             extra: None,
         }
@@ -106,16 +109,18 @@ impl Engine {
 
     /// A trade counts whatever its order's status.
     fn on_trade(&mut self, now: Now, told: VenueTrade, out: &mut Effects) {
-        let (orderid, owner, reference) = match self.references.get(&told.reference) {
+        let (orderid, owner, reference, traceid) = match self.references.get(&told.reference) {
             Some(Target::Order(key)) => {
-                let reference = self.state.order(key).map(|o| o.reference.clone());
-                (key.orderid.clone(), key.owner.clone(), reference.unwrap_or_default())
+                let order = self.state.order(key);
+                let reference = order.map(|o| o.reference.clone()).unwrap_or_default();
+                (key.orderid.clone(), key.owner.clone(), reference, order.and_then(|o| o.traceid.clone()))
             }
             Some(Target::Quote(key)) => {
-                let reference = self.state.quote(key).map(|q| q.reference.clone());
-                (key.orderid.clone(), key.owner.clone(), reference.unwrap_or_default())
+                let quote = self.state.quote(key);
+                let reference = quote.map(|q| q.reference.clone()).unwrap_or_default();
+                (key.orderid.clone(), key.owner.clone(), reference, quote.and_then(|q| q.traceid.clone()))
             }
-            None => (external_id(&told.reference), Name::const_new(OWNER_EXTERNAL), Name::default()),
+            None => (external_id(&told.reference), Name::const_new(OWNER_EXTERNAL), Name::default(), None),
         };
         let trade = Trade {
             gateway_name: self.options.gateway.clone(),
@@ -131,6 +136,7 @@ impl Engine {
             trading_day: told.trading_day,
             reference,
             owner,
+            traceid,
             extra: None,
         };
         self.record(now, OmsEvent::Trade(trade), out);
@@ -145,6 +151,7 @@ impl Engine {
                     ask_traded: told.ask_traded,
                     status: told.status,
                     datetime: told.datetime.or(known.datetime),
+                    deadline: None,
                     reason: told.reason,
                     ..known.clone()
                 }
@@ -187,6 +194,8 @@ impl Engine {
             reference: Name::default(),
             owner,
             venue_reference,
+            traceid: None,
+            deadline: None,
             reason: told.reason,
             extra: None,
         }
