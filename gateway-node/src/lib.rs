@@ -4,12 +4,14 @@
 //! in at its venue, serve; until told to stop, then drain.
 
 pub mod broker;
+pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod engine;
 pub mod gate;
 pub mod gateway;
 pub mod journal;
+pub mod lease;
 pub mod node;
 pub mod publisher;
 pub mod reconcile;
@@ -30,12 +32,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use crate::broker::Broker;
+use crate::clock::Clock;
 use crate::config::{BrokerConfig, Config, GatewayKind};
 use crate::connection::Brokers;
 use crate::engine::{Engine, EngineOptions};
 use crate::gateway::{Gateway, VenueSink, venue_channel};
 use crate::journal::{JournalOptions, Known};
-use crate::node::{Clock, Ended, GatewayLoop};
+use crate::node::{Ended, GatewayLoop};
 use crate::publisher::Publisher;
 use crate::rpc::{CallContext, Handler, RpcServer};
 

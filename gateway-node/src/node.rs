@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use protocol::event::Log;
 use protocol::journal::Entry;
 use protocol::rpc::Method;
-use protocol::{ErrorCode, GatewayState, LogLevel, Name, RpcError, Timestamp};
+use protocol::{ErrorCode, GatewayState, LogLevel, Name, RpcError};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
+use crate::clock::Clock;
 use crate::engine::{
     Approval, Call, Effect, Effects, Engine, Now, Reply, ReplyTo, SNAPSHOT, Submit, VenueCommand, refusal,
 };
@@ -40,34 +41,6 @@ const MAX_REFILLS: usize = 16;
 const SERVICE_GRACE: Duration = Duration::from_secs(2);
 /// How long a drain may take.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
-
-/// The time, read here and passed in everywhere else.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    start: Instant,
-}
-
-impl Default for Clock {
-    fn default() -> Self {
-        Clock { start: Instant::now() }
-    }
-}
-
-impl Clock {
-    /// The time.
-    #[must_use]
-    pub fn now(&self) -> Now {
-        Now { wall: wall_clock(), mono: self.start.elapsed() }
-    }
-}
-
-/// The node's clock, in UTC to the microsecond.
-#[allow(clippy::disallowed_methods)] // the one place where the clock is read
-#[must_use]
-pub fn wall_clock() -> Timestamp {
-    let now = chrono::Utc::now().fixed_offset();
-    chrono::SubsecRound::trunc_subsecs(now, 6)
-}
 
 /// What a gateway's loop is made of.
 pub struct GatewayLoop {
