@@ -238,7 +238,7 @@ impl World {
             VenueCommand::CancelQuote(reference, _) => self.venue.cancel_quote(&reference, &mut said),
             VenueCommand::Snapshot => {
                 self.venue.report_marks(&mut said);
-                let snapshot = VenueSnapshot { forgets_older_sessions: true, ..self.venue.snapshot() };
+                let snapshot = VenueSnapshot { older_sessions_ended: true, ..self.venue.snapshot() };
                 said.push(VenueEvent::Snapshot(Box::new(snapshot)));
             }
             _ => {}

@@ -60,7 +60,7 @@ impl Bench {
 
     fn snapshot(&mut self, session: &str, orders: Vec<VenueOrder>) {
         let snapshot =
-            VenueSnapshot { session: session.into(), orders, forgets_older_sessions: true, ..VenueSnapshot::default() };
+            VenueSnapshot { session: session.into(), orders, older_sessions_ended: true, ..VenueSnapshot::default() };
         self.venue(VenueEvent::Snapshot(Box::new(snapshot)));
     }
 

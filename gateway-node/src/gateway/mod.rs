@@ -13,6 +13,7 @@ use protocol::{
     Account, Bar, Contract, Direction, HistoryRequest, InstrumentId, LogLevel, Name, Offset, OrderRequest, OrderStatus,
     OrderType, Position, QuoteRequest, Timestamp,
 };
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -53,11 +54,12 @@ pub trait Gateway: Send {
 }
 
 /// Names a query, so that its answer finds who asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct QueryToken(pub u64);
 
 /// What a venue calls an order or a quote: a number that counts within a session.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct VenueReference {
     /// The venue's name of the session; it never comes again. Holds no `/`.
     pub session: Name,
@@ -76,6 +78,19 @@ impl std::str::FromStr for VenueReference {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (session, number) = text.rsplit_once('/').unwrap_or(("", text));
         Ok(VenueReference { session: session.into(), number: number.parse()? })
+    }
+}
+
+impl From<VenueReference> for String {
+    fn from(reference: VenueReference) -> String {
+        reference.to_string()
+    }
+}
+
+impl TryFrom<String> for VenueReference {
+    type Error = std::num::ParseIntError;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
     }
 }
 
@@ -112,7 +127,7 @@ pub enum GatewayError {
 }
 
 /// An order as the venue sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VenueOrder {
     /// The venue's reference.
     pub reference: VenueReference,
@@ -139,7 +154,7 @@ pub struct VenueOrder {
 }
 
 /// A fill as the venue sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VenueTrade {
     /// Reference of the order, or of the quote.
     pub reference: VenueReference,
@@ -162,7 +177,7 @@ pub struct VenueTrade {
 }
 
 /// A two-sided quote as the venue sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VenueQuote {
     /// The venue's reference.
     pub reference: VenueReference,
@@ -193,7 +208,7 @@ pub struct VenueQuote {
 }
 
 /// Everything the venue knows of this trading day, for reconciling.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct VenueSnapshot {
     /// The session that it was taken in.
     pub session: Name,
@@ -207,9 +222,9 @@ pub struct VenueSnapshot {
     pub positions: Vec<Position>,
     /// Accounts.
     pub accounts: Vec<Account>,
-    /// Whether an order of an earlier session that is not listed is certainly not working: true for a venue that
-    /// died with its process.
-    pub forgets_older_sessions: bool,
+    /// Whether an order of an older session that is not listed is certainly not working and never will be: true for
+    /// a venue that ends the older session at a newer login, or that died with its process.
+    pub older_sessions_ended: bool,
 }
 
 /// What a query is answered with.
@@ -332,6 +347,11 @@ impl VenueSink {
             // A tokio channel has no blocking send that ends; the node empties the queue in far less than this.
             std::thread::sleep(Duration::from_micros(200));
         }
+    }
+
+    /// The venue said something that never came: the gateway becomes DIRTY, as when an event found the queue full.
+    pub fn lost(&self) {
+        self.overflowed.store(true, Ordering::Release);
     }
 
     /// Whether the node's end is gone, so that an adapter's thread can stop.

@@ -165,7 +165,7 @@ async fn a_session_from_login_to_close() {
     assert_eq!(desk.order(OrderStatus::Cancelled).await.reference, resting);
 
     let snapshot = desk.snapshot().await;
-    assert_eq!((snapshot.session.as_str(), snapshot.forgets_older_sessions), ("7-1", true));
+    assert_eq!((snapshot.session.as_str(), snapshot.older_sessions_ended), ("7-1", true));
     assert_eq!((snapshot.orders.len(), snapshot.trades.len(), snapshot.positions.len()), (2, 1, 1));
 
     desk.venue.query_position(QueryToken(1)).expect("sent");
