@@ -29,6 +29,8 @@ pub enum Note {
         /// Counts the starts, from 1.
         incarnation: u32,
     },
+    /// The client was told to stop sending, and nothing is open any more.
+    Resolved,
     /// This is sent next. The same id with the same content may come again.
     Sending {
         /// The content.
@@ -109,6 +111,8 @@ pub enum Outcome {
         code: Option<ErrorCode>,
         /// The sentence.
         error: String,
+        /// Whether that holds for every earlier attempt with this id too, and not for this call alone.
+        proven: bool,
     },
     /// Nobody knows.
     Unknown {
@@ -134,14 +138,10 @@ impl Outcome {
         match sent {
             Ok((status, traded)) => Outcome::Taken { status, traded },
             Err(error) if error.maybe_executed() => Outcome::Unknown { error: error.to_string() },
-            Err(error) => Outcome::NotExecuted { code: error.code(), error: error.to_string() },
+            Err(error) => {
+                Outcome::NotExecuted { code: error.code(), error: error.to_string(), proven: is_proven(error) }
+            }
         }
-    }
-
-    /// Whether it settles the matter.
-    #[must_use]
-    pub fn is_certain(&self) -> bool {
-        !matches!(self, Outcome::Unknown { .. })
     }
 }
 
@@ -244,24 +244,67 @@ fn damaged(path: &Path, text: &[u8], error: &serde_json::Error) -> io::Error {
     io::Error::other(format!("{}: {error} in `{shown}`", path.display()))
 }
 
-/// Everything that a client sent and was not told for certain, in the order of its first sending.
+/// Whether a refusal rules out that an earlier attempt with the same id was executed: those that are journalled under the
+/// id do, and the client library's own proof. That a gateway is away or not ready now says nothing of earlier.
+fn is_proven(error: &Error) -> bool {
+    use ErrorCode::{InvalidOrder, OrderIdReused, RiskRejected, VenueRejected};
+    let judged = matches!(error.code(), Some(InvalidOrder | OrderIdReused | RiskRejected | VenueRejected));
+    judged || matches!(error, Error::NotExecuted { .. })
+}
+
+/// Something that was sent, and what is known of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sent<'a> {
+    /// What.
+    pub item: &'a Item,
+    /// What became of it; `None` if that is open.
+    pub known: Option<&'a Outcome>,
+    /// Whether an attempt that nobody knows the end of may have been executed.
+    in_doubt: bool,
+    /// Whether a call is under way.
+    calling: bool,
+    /// The line of its first sending.
+    first: usize,
+}
+
+/// Everything that a client sent, by id.
 #[must_use]
-pub fn open_items(lines: &[Line]) -> Vec<Item> {
-    let mut open: BTreeMap<&OrderId, (usize, &Item)> = BTreeMap::new();
-    for (at, line) in lines.iter().enumerate() {
+pub fn sent(lines: &[Line]) -> BTreeMap<&OrderId, Sent<'_>> {
+    let mut all: BTreeMap<&OrderId, Sent<'_>> = BTreeMap::new();
+    for (first, line) in lines.iter().enumerate() {
         match &line.note {
             Note::Sending { item } => {
-                open.entry(item.id()).or_insert((at, item));
+                let new = Sent { item, known: None, in_doubt: false, calling: false, first };
+                let sent = all.entry(item.id()).or_insert(new);
+                // A call without an end: its client was killed.
+                sent.in_doubt |= sent.calling;
+                sent.calling = true;
+                sent.known = None;
             }
-            Note::Told { id, outcome } if outcome.is_certain() => {
-                open.remove(id);
+            Note::Told { id, outcome } => {
+                let Some(sent) = all.get_mut(id) else { continue };
+                sent.calling = false;
+                match outcome {
+                    Outcome::Unknown { .. } => sent.in_doubt = true,
+                    Outcome::NotExecuted { proven: false, .. } if sent.in_doubt => {}
+                    Outcome::NotExecuted { .. } | Outcome::Taken { .. } => {
+                        sent.in_doubt = false;
+                        sent.known = Some(outcome);
+                    }
+                }
             }
             _ => {}
         }
     }
-    let mut items: Vec<(usize, &Item)> = open.into_values().collect();
-    items.sort_by_key(|(at, _)| *at);
-    items.into_iter().map(|(_, item)| item.clone()).collect()
+    all
+}
+
+/// What a client sent and does not know the end of, in the order of first sending.
+#[must_use]
+pub fn open_items(lines: &[Line]) -> Vec<Item> {
+    let mut open: Vec<Sent<'_>> = sent(lines).into_values().filter(|sent| sent.known.is_none()).collect();
+    open.sort_by_key(|sent| sent.first);
+    open.into_iter().map(|sent| sent.item.clone()).collect()
 }
 
 #[cfg(test)]
@@ -317,24 +360,41 @@ mod tests {
 
     #[test]
     fn what_was_not_told_for_certain_is_open() {
-        let unknown = Outcome::Unknown { error: "lost".into() };
-        let refused = Outcome::NotExecuted { code: None, error: "no".into() };
-        let taken = Outcome::Taken { status: OrderStatus::Submitting, traded: 0.0 };
-        let notes = [
-            sending("a"),
-            sending("b"),
-            told("b", taken.clone()),
-            sending("c"),
-            told("c", unknown.clone()),
-            sending("d"),
-            told("d", unknown),
-            sending("d"),
-            told("d", refused),
+        let unknown = || Outcome::Unknown { error: "lost".into() };
+        let refused = |proven| Outcome::NotExecuted { code: None, error: "no".into(), proven };
+        let taken = || Outcome::Taken { status: OrderStatus::Submitting, traded: 0.0 };
+        let notes = vec![
+            sending("killed"),
+            sending("taken"),
+            told("taken", taken()),
+            sending("unknown"),
+            told("unknown", unknown()),
+            sending("refused"),
+            told("refused", refused(false)),
+            sending("proven"),
+            told("proven", unknown()),
+            sending("proven"),
+            told("proven", refused(true)),
+            sending("away"),
+            told("away", unknown()),
+            sending("away"),
+            told("away", refused(false)),
             Note::Started { incarnation: 2 },
-            sending("c"),
+            sending("killed"),
+            told("killed", refused(false)),
         ];
         let lines: Vec<Line> = notes.into_iter().map(|note| Line { at_us: 0, note }).collect();
         let open = open_items(&lines);
-        assert_eq!(open.iter().map(|item| item.id().as_str()).collect::<Vec<_>>(), ["a", "c"]);
+        assert_eq!(open.iter().map(|item| item.id().as_str()).collect::<Vec<_>>(), ["killed", "unknown", "away"]);
+        let lines = [
+            sending("a"),
+            told("a", unknown()),
+            sending("a"),
+            told("a", refused(false)),
+            sending("a"),
+            told("a", taken()),
+        ];
+        let lines: Vec<Line> = lines.into_iter().map(|note| Line { at_us: 0, note }).collect();
+        assert_eq!(sent(&lines)[&OrderId::new("a")].known, Some(&taken()));
     }
 }
