@@ -59,10 +59,16 @@ faults! {
     KillVenue = "kill the venue",
     /// The venue drops its connections.
     VenueDrops = "the venue drops its connections",
+    /// The venue drops its connections and refuses logins for a while.
+    VenueRefusesLogins = "the venue refuses logins",
+    /// The venue drops its connections and begins again with its ledger.
+    VenueRestarts = "the venue restarts",
     /// The venue answers later.
     VenueDelays = "the venue answers late",
-    /// The venue says everything twice.
-    VenueRepeats = "the venue repeats itself",
+    /// The venue says things twice.
+    VenueDuplicates = "the venue says things twice",
+    /// The venue sends messages twice, as they are.
+    VenueRepeats = "the venue sends messages twice",
     /// The venue changes the order of what it says.
     VenueReorders = "the venue reorders its answers",
     /// The venue loses some of what it says.

@@ -53,6 +53,9 @@ pub struct Finding {
     pub what: String,
 }
 
+/// The reason that the venue gives when it was told to lie (a fault): then an end is no end.
+const LIE: &str = "said to be over before its fill (a fault)";
+
 /// Judges. Nothing found: nothing was lost, duplicated or mismatched.
 #[must_use]
 pub fn judge(evidence: &Evidence) -> Vec<Finding> {
@@ -60,6 +63,7 @@ pub fn judge(evidence: &Evidence) -> Vec<Finding> {
     bench.receipts();
     bench.orders_of_the_venue();
     bench.orders_of_the_journal();
+    bench.ends();
     bench.trades();
     bench.positions();
     for (client, lines) in &evidence.diaries {
@@ -77,6 +81,8 @@ struct Bench<'a> {
     state: &'a OmsState,
     /// What the venue took, by the client's id.
     taken: BTreeMap<&'a OrderId, Vec<&'a Taken>>,
+    /// What the venue told a lie about: it said that it was over.
+    lied: BTreeSet<&'a OrderId>,
     findings: Vec<Finding>,
 }
 
@@ -128,7 +134,14 @@ impl<'a> Bench<'a> {
         for item in &evidence.venue.taken {
             taken.entry(&item.memo).or_default().push(item);
         }
-        Bench { evidence, state: &evidence.journal.state, taken, findings: Vec::new() }
+        let is_lie = |reason: &Option<String>| reason.as_deref() == Some(LIE);
+        let lied = evidence.journal.events.iter().filter_map(|(_, event)| match event {
+            OmsEvent::Order(order) if is_lie(&order.reason) => Some(&order.orderid),
+            OmsEvent::Quote(quote) if is_lie(&quote.reason) => Some(&quote.quoteid),
+            _ => None,
+        });
+        let lied = lied.collect();
+        Bench { evidence, state: &evidence.journal.state, taken, lied, findings: Vec::new() }
     }
 
     fn find(&mut self, wrong: Wrong, id: impl ToString, what: impl Into<String>) {
@@ -208,6 +221,30 @@ impl<'a> Bench<'a> {
             } else if item.traded > 0.0 {
                 let what = format!("{} lots filled in the journal, the venue never had it", item.traded);
                 self.find(Wrong::Mismatched, &key.orderid, what);
+            }
+        }
+    }
+
+    /// What the journal once said to be rejected or cancelled stayed so, unless it was the venue that was wrong: a node
+    /// does not guess.
+    fn ends(&mut self) {
+        let mut ends: BTreeMap<(&OrderId, bool), (u64, OrderStatus, f64)> = BTreeMap::new();
+        for (sequence, event) in &self.evidence.journal.events {
+            let (id, is_quote, status, traded, reason) = match event {
+                OmsEvent::Order(order) => (&order.orderid, false, order.status, order.traded, &order.reason),
+                OmsEvent::Quote(quote) => (&quote.quoteid, true, quote.status, quote.traded(), &quote.reason),
+                _ => continue,
+            };
+            if let Some((at, end, filled)) = ends.get(&(id, is_quote))
+                && (status != *end || traded > *filled)
+                && !self.lied.contains(id)
+            {
+                let what =
+                    format!("{end} with {filled} lots in entry {at}, {status} with {traded} in entry {sequence}");
+                self.find(Wrong::Mismatched, id, what);
+            }
+            if matches!(status, OrderStatus::Rejected | OrderStatus::Cancelled) && reason.as_deref() != Some(LIE) {
+                ends.insert((id, is_quote), (*sequence, status, traded));
             }
         }
     }
@@ -373,7 +410,8 @@ impl<'a> Bench<'a> {
                 self.find(Wrong::Lost, id, format!("{client} was told {status}, the journal lacks it"));
             }
             (Some(Outcome::Taken { status, traded }), Some(now)) => {
-                if *traded > now.traded || (!status.is_active() && *status != now.status) {
+                let is_over = !status.is_active() && !self.lied.contains(id);
+                if *traded > now.traded || (is_over && *status != now.status) {
                     let what = format!(
                         "{client} was told {status} with {traded} lots, in the end it is {} with {}",
                         now.status, now.traded

@@ -345,6 +345,21 @@ fn an_intent_left_for_ever_is_found() {
 }
 
 #[test]
+fn a_guess_that_was_wrong_is_found_and_a_lie_of_the_venues_is_not() {
+    let ended = |reason: &str| {
+        let mut early = order("a", OrderStatus::Rejected, 0.0);
+        early.reason = Some(reason.to_owned());
+        OmsEvent::Order(early)
+    };
+    assert_eq!(found(|made| made.journal.insert(1, ended("it never arrived"))), [of(Wrong::Mismatched, "a")]);
+    let lied = found(|made| {
+        made.journal.insert(1, ended(LIE));
+        made.notes[2] = taken("a", OrderStatus::Rejected, 0.0);
+    });
+    assert_eq!(lied, []);
+}
+
+#[test]
 fn what_a_stale_session_got_through_is_found() {
     let stale = found(|made| {
         made.ledger.insert(3, LedgerEntry::LoggedIn { session: Session(5), epoch: 2, node: "n2".into() });
