@@ -80,6 +80,26 @@ impl Limit {
     }
 }
 
+/// A sign of life of the loop that the lease is kept for.
+#[derive(Debug, Clone, Default)]
+pub struct Pulse(Arc<AtomicU64>);
+
+impl Pulse {
+    /// The loop runs.
+    pub fn beat(&self, mono: Duration) {
+        self.0.store(micros(mono).max(1), Ordering::Relaxed);
+    }
+
+    /// How long ago the last beat was; `None` before the first.
+    #[must_use]
+    pub fn age(&self, mono: Duration) -> Option<Duration> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            beat => Some(mono.saturating_sub(Duration::from_micros(beat))),
+        }
+    }
+}
+
 fn micros(mono: Duration) -> u64 {
     u64::try_from(mono.as_micros()).unwrap_or(u64::MAX - 1)
 }
@@ -187,6 +207,13 @@ impl Tenant {
     #[must_use]
     pub fn due(&self) -> Duration {
         self.due
+    }
+
+    /// Gives up what it holds or seeks.
+    pub fn give_up(&mut self, why: impl Into<String>) {
+        if !matches!(self.standing, Standing::Lost(_)) {
+            self.standing = Standing::Lost(why.into());
+        }
     }
 
     /// What to ask now. A leader whose time is over has lost its lease, whatever the bucket says.

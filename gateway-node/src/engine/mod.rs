@@ -5,6 +5,7 @@
 //! the node's gate holds it back.
 
 mod calls;
+mod day;
 mod lists;
 mod marks;
 mod orders;
@@ -13,7 +14,7 @@ mod subscriptions;
 mod venue;
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use protocol::event::{Event, Head, Log, OmsEvent, Status};
@@ -33,6 +34,7 @@ use crate::gateway::{GatewayError, QueryToken, SequencedTick, SessionStart, Venu
 use crate::risk::Approved;
 
 pub use calls::{Call, Caller, Request};
+pub use day::{Days, Replayed};
 use marks::Marks;
 pub use session::SNAPSHOT;
 use session::Session;
@@ -142,6 +144,8 @@ pub enum Effect {
     Heads(Vec<Head>),
     /// Gated: read the journal and answer with what it holds; by owner, if the caller sees only its own.
     ReadEvents(ReplyTo, GetEvents),
+    /// Gated: what lies before this sequence is not kept any more.
+    Purge(u64),
     /// Passes the gate.
     Venue(VenueCommand),
     /// Passes the gate: an answer that shows no trading state.
@@ -170,6 +174,10 @@ pub struct EngineOptions {
     pub unconfirmed_after: Duration,
     /// New orders are refused while this many journal entries wait to be stored.
     pub max_journal_backlog: u64,
+    /// For how many day rolls the ids of orders that left the state are kept.
+    pub keep_ids_days: usize,
+    /// How many trading days' snapshots the journal keeps, and what follows the oldest of them.
+    pub keep_days: usize,
 }
 
 impl EngineOptions {
@@ -183,50 +191,8 @@ impl EngineOptions {
             subscribe: Vec::new(),
             unconfirmed_after: Duration::from_secs(5),
             max_journal_backlog: 4096,
-        }
-    }
-}
-
-/// What a journal rebuilds, entry by entry.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Replayed {
-    /// Trading state.
-    pub state: OmsState,
-    /// Who wants which ticks.
-    pub subscriptions: BTreeSet<(InstrumentId, Name)>,
-    /// Who is halted.
-    pub halts: BTreeMap<Name, String>,
-    /// Highest epoch seen.
-    pub epoch: u64,
-    /// Sequence of the last entry.
-    pub journal_seq: u64,
-    /// Entries of a stale leader that were passed over.
-    pub voided: u64,
-}
-
-impl Replayed {
-    /// Takes in the next entry. Entries of a lower epoch behind a `LeaderStarted` are void.
-    pub fn take(&mut self, journal_seq: u64, epoch: u64, entry: &Entry) {
-        self.journal_seq = journal_seq;
-        if epoch < self.epoch {
-            self.voided += 1;
-            return;
-        }
-        match entry {
-            Entry::Event(event) => {
-                self.state.apply(&event.data);
-            }
-            Entry::Private(Private::LeaderStarted { epoch, .. }) => self.epoch = *epoch,
-            Entry::Private(Private::Subscription { instrument, caller, wanted }) => {
-                let subscription = (instrument.clone(), caller.clone());
-                if *wanted {
-                    self.subscriptions.insert(subscription);
-                } else {
-                    self.subscriptions.remove(&subscription);
-                }
-            }
-            Entry::Private(Private::Halts { halts }) => self.halts.clone_from(halts),
-            Entry::Private(Private::CancelRequested { .. } | Private::Snapshot(_) | Private::SnapshotEnd(_)) => {}
+            keep_ids_days: 5,
+            keep_days: 30,
         }
     }
 }
@@ -257,6 +223,10 @@ pub struct Engine {
     next_query: u64,
     marks: Marks,
     subject_seqs: HashMap<Subject, u64>,
+    days: Days,
+    /// Sequence of the last snapshot's end, and of the last one that is stored.
+    snapshot_seq: u64,
+    stored_snapshot_seq: u64,
     /// The sequence that the last emitted journal entry has, or will have: this node is the only writer.
     journal_seq: u64,
     stored_seq: u64,
@@ -273,11 +243,11 @@ impl Engine {
     /// this leader's `LeaderStarted` included.
     #[must_use]
     pub fn new(options: EngineOptions, replayed: Replayed, journal_seq: u64) -> Self {
-        let references = orders::references_of(&replayed.state);
+        let references = orders::references_of(&replayed.state, &replayed.days);
         let mut heads = BTreeMap::new();
         heads.insert(Name::const_new(OWNER_DEFAULT), Mark::default());
         Engine {
-            session: Session::new(&replayed.state),
+            session: Session::new(&replayed.state, &replayed.days),
             subscriptions: Subscriptions::new(replayed.subscriptions),
             marks: Marks::default(),
             state: replayed.state,
@@ -290,6 +260,9 @@ impl Engine {
             queries: HashMap::new(),
             next_query: 0,
             subject_seqs: HashMap::new(),
+            days: replayed.days,
+            snapshot_seq: replayed.snapshot_seq,
+            stored_snapshot_seq: replayed.snapshot_seq,
             journal_seq,
             stored_seq: journal_seq,
             heads,
@@ -346,6 +319,9 @@ impl Engine {
     /// The journal holds everything up to `seq`.
     pub fn on_stored(&mut self, seq: u64) {
         self.stored_seq = self.stored_seq.max(seq);
+        if self.snapshot_seq <= self.stored_seq {
+            self.stored_snapshot_seq = self.snapshot_seq;
+        }
     }
 
     /// The journal's storage is full, or has room again.
@@ -365,6 +341,7 @@ impl Engine {
     pub fn on_timer(&mut self, now: Now, out: &mut Effects) {
         self.hints_left.set(HINTS);
         self.drive_session(now, out);
+        self.begin_day(now, out);
         self.flush_marks(now, out);
         self.look_for_unconfirmed(now, out);
         self.expire_queries(now, out);
@@ -428,6 +405,7 @@ impl Engine {
             ticks: self.tick_counts.received,
             ticks_conflated: self.tick_counts.conflated,
             journal_pending: self.journal_backlog(),
+            snapshot_seq: self.stored_snapshot_seq,
         }
     }
 

@@ -173,7 +173,11 @@ impl World {
                     position += 1;
                     self.unstored.push_back((position, self.epoch, entry));
                 }
-                Effect::Submit(_) | Effect::Reply(..) | Effect::Heads(_) | Effect::ReadEvents(..) => {
+                Effect::Submit(_)
+                | Effect::Reply(..)
+                | Effect::Heads(_)
+                | Effect::ReadEvents(..)
+                | Effect::Purge(_) => {
                     self.gate.push_back((position, effect));
                 }
                 Effect::Venue(command) => self.command(command),

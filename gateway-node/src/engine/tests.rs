@@ -172,6 +172,7 @@ fn kinds(effects: &Effects) -> Vec<&'static str> {
         Effect::ReadEvents(..) => "read",
         Effect::Contract(_) => "contract",
         Effect::Log(_) => "log",
+        Effect::Purge(_) => "purge",
     };
     effects.iter().map(kind).collect()
 }

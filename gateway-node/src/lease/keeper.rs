@@ -11,11 +11,15 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
-use super::{Answer, Ask, BUCKET, Limit, Standing, Tenant, Terms};
+use super::{Answer, Ask, BUCKET, Limit, Pulse, Standing, Tenant, Terms};
 use crate::clock::Clock;
 
 /// Most that giving the lease back may take; after it the lease goes by itself.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A loop without a sign of life for this long, and for two leases, leads no more: something in its venue's library
+/// holds it, and a standby may do better.
+const STANDSTILL: Duration = Duration::from_secs(10);
 
 /// What the key holds, for the life that wrote it and for people.
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,6 +85,8 @@ pub struct Keeper {
     pub standing: watch::Receiver<Standing>,
     /// Until when the leader may act.
     pub limit: Limit,
+    /// For the gateway's loop to show that it runs.
+    pub pulse: Pulse,
     leave: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -91,7 +97,7 @@ impl Keeper {
     pub fn start(store: kv::Store, gateway: &Name, node: &Name, terms: Terms, clock: Clock) -> Keeper {
         let (tell, standing) = watch::channel(Standing::Seeking);
         let (leave, left) = watch::channel(false);
-        let limit = Limit::default();
+        let (limit, pulse) = (Limit::default(), Pulse::default());
         let tenant = Tenant::new(uuid::Uuid::now_v7().to_string(), terms);
         let desk = Desk {
             store,
@@ -101,9 +107,10 @@ impl Keeper {
             terms,
             tenant,
             limit: limit.clone(),
+            pulse: pulse.clone(),
             tell,
         };
-        Keeper { standing, limit, leave, task: tokio::spawn(desk.run(left)) }
+        Keeper { standing, limit, pulse, leave, task: tokio::spawn(desk.run(left)) }
     }
 
     /// Waits until this life leads, and says under which epoch.
@@ -139,12 +146,17 @@ struct Desk {
     terms: Terms,
     tenant: Tenant,
     limit: Limit,
+    pulse: Pulse,
     tell: watch::Sender<Standing>,
 }
 
 impl Desk {
     async fn run(mut self, mut left: watch::Receiver<bool>) {
         while !*left.borrow() {
+            let mono = self.clock.mono();
+            if self.pulse.age(mono).is_some_and(|age| age > STANDSTILL.max(self.terms.max_age * 2)) {
+                self.tenant.give_up("the gateway's loop stands still");
+            }
             match self.tenant.ask(self.clock.mono()) {
                 Some(ask) => {
                     let sent = self.clock.mono();
