@@ -56,7 +56,7 @@ impl Journal {
     }
 }
 
-/// Reads a gateway's journal from its first entry to its last.
+/// Reads a gateway's journal from its first entry that is kept to its last.
 ///
 /// # Errors
 /// If the stream is not there or cannot be read.
@@ -64,14 +64,15 @@ pub async fn read(client: async_nats::Client, gateway: &str) -> anyhow::Result<J
     let context = async_nats::jetstream::new(client);
     let name = subject::journal_stream(gateway);
     let stream = context.get_stream(&name).await.with_context(|| format!("opening the stream {name}"))?;
-    let last = stream.get_info().await.with_context(|| format!("looking at the stream {name}"))?.state.last_sequence;
+    let state = stream.get_info().await.with_context(|| format!("looking at the stream {name}"))?.state;
     let mut journal = Journal::default();
+    let (first, last) = (state.first_sequence, state.last_sequence);
     if last == 0 {
         return Ok(journal);
     }
     let config = pull::OrderedConfig { deliver_policy: DeliverPolicy::All, ..Default::default() };
     let mut messages = stream.create_consumer(config).await.context("reading the journal")?.messages().await?;
-    let mut expected = 1;
+    let mut expected = first;
     while expected <= last {
         let message = tokio::time::timeout(PATIENCE, messages.try_next())
             .await
@@ -83,7 +84,13 @@ pub async fn read(client: async_nats::Client, gateway: &str) -> anyhow::Result<J
         expected += 1;
         let id = message.headers.as_ref().and_then(|headers| headers.get(HEADER_MESSAGE_ID)).map(|id| id.as_str());
         let epoch = id.and_then(parse_message_id).map(|(epoch, _)| epoch);
-        match (epoch, decode_entry(&message.subject, &message.payload)) {
+        let decoded = decode_entry(&message.subject, &message.payload);
+        let is_snapshot = matches!(&decoded, Ok(Entry::Private(Private::Snapshot(_) | Private::SnapshotEnd(_))));
+        // What lies before the first snapshot may be purged, and nothing else.
+        if sequence == first && first > 1 && !is_snapshot {
+            journal.unreadable.push(format!("the journal begins with entry {first}, which is no snapshot"));
+        }
+        match (epoch, decoded) {
             (Some(epoch), Ok(entry)) => journal.take(sequence, epoch, entry),
             (None, _) => journal.unreadable.push(format!("entry {sequence}: its id {id:?} names no epoch")),
             (_, Err(error)) => journal.unreadable.push(format!("entry {sequence} ({}): {error}", message.subject)),

@@ -80,11 +80,13 @@ pub async fn run(plan: Plan, kinds: &[Fault], length: Length) -> anyhow::Result<
         Ok(Client::connect(ConnectOptions::new(&site.servers()).name("observer")).await.ok())
     })
     .await?;
+    let servers: Vec<String> = site.servers().split(',').map(str::to_owned).collect();
+    let nats = async_nats::connect(servers).await.context("connecting to the brokers")?;
     let gateway = observer.gateway(GATEWAY).with_timeout(Duration::from_secs(3));
     let started = now_us();
     let came_up = orders_taken(&mut site, started, &[]).await.context("starting")?;
     tracing::info!("orders are taken {} ms after the start", (came_up - started) / 1_000);
-    until_redundant(&mut site, &gateway).await?;
+    until_redundant(&mut site, &nats).await?;
 
     let mut rounds: Vec<Round> = Vec::new();
     let began = Instant::now();
@@ -104,13 +106,13 @@ pub async fn run(plan: Plan, kinds: &[Fault], length: Length) -> anyhow::Result<
         let recovered = recovered.with_context(|| format!("after: {}", fault.name()))?;
         // Then every client, with everything healed.
         orders_taken(&mut site, healed, &all).await.with_context(|| format!("healed of: {}", fault.name()))?;
-        until_redundant(&mut site, &gateway).await.with_context(|| format!("healed of: {}", fault.name()))?;
+        until_redundant(&mut site, &nats).await.with_context(|| format!("healed of: {}", fault.name()))?;
         let recovered_us = recovered - at_us;
         tracing::info!("round {}: {}, {} ms", rounds.len() + 1, fault.name(), recovered_us / 1_000);
         rounds.push(Round { fault, at_us, recovered_us, under_way: 0 });
         tokio::time::sleep(PAUSE).await;
     }
-    let evidence = rest(&mut site, &observer, &gateway).await.context("coming to rest")?;
+    let evidence = rest(&mut site, nats, &gateway).await.context("coming to rest")?;
     for round in &mut rounds {
         round.under_way = evidence.diaries.iter().map(|(_, lines)| under_way(lines, round.at_us)).sum();
     }
@@ -133,10 +135,9 @@ async fn orders_taken(site: &mut Site, since: i64, of: &[usize]) -> anyhow::Resu
 }
 
 /// Waits until the journal has all its copies again: a second broker that fails before that would be another experiment.
-async fn until_redundant(site: &mut Site, gateway: &GatewayHandle) -> anyhow::Result<()> {
-    let name = protocol::subject::journal_stream(gateway.name());
-    let client = async_nats::connect(site.servers()).await.context("connecting to the brokers")?;
-    let context = async_nats::jetstream::new(client);
+async fn until_redundant(site: &mut Site, nats: &async_nats::Client) -> anyhow::Result<()> {
+    let name = protocol::subject::journal_stream(GATEWAY);
+    let context = async_nats::jetstream::new(nats.clone());
     until("the journal to have all its copies", RECOVERY, async || {
         site.check()?;
         let Ok(mut stream) = context.get_stream(&name).await else { return Ok(None) };
@@ -150,7 +151,7 @@ async fn until_redundant(site: &mut Site, gateway: &GatewayHandle) -> anyhow::Re
 }
 
 /// Ends the trading in order, and collects what is to be judged.
-async fn rest(site: &mut Site, observer: &Client, gateway: &GatewayHandle) -> anyhow::Result<Evidence> {
+async fn rest(site: &mut Site, nats: async_nats::Client, gateway: &GatewayHandle) -> anyhow::Result<Evidence> {
     site.tell_clients(|_| Command::Stop).await?;
     until("every client to know what became of its orders", RESOLVING, async || {
         site.check()?;
@@ -187,8 +188,6 @@ async fn rest(site: &mut Site, observer: &Client, gateway: &GatewayHandle) -> an
         quotes: gateway.get_all_quotes().await.context("asking the leading node for its quotes")?,
         positions: gateway.get_all_positions().await.context("asking the leading node for its positions")?,
     };
-    drop(observer.clone());
-    let nats = async_nats::connect(site.servers()).await.context("connecting to the brokers")?;
     let journal = journal::read(nats, GATEWAY).await?;
     let records = Ledger::read(&site.ledger()).context("reading the venue's ledger")?;
     Ok(Evidence {
