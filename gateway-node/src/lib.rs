@@ -277,6 +277,8 @@ async fn run_gateway(
 ) -> anyhow::Result<Ended> {
     let name = &spec.name;
     let trading = shared.brokers.connect(format!("{} {name} trading", shared.node)).await?;
+    // Ticks on a connection of their own, so that a flood of them delays no order.
+    let market = shared.brokers.connect(format!("{} {name} market data", shared.node)).await?;
     let context = journal::context(trading.clone());
     let mut follower = Follower::open(context.clone(), name, &shared.journal, *known).await?;
     let (leases, terms) =
@@ -289,12 +291,19 @@ async fn run_gateway(
             followed = follower.follow() => match followed? {},
             _ = stopped.wait_for(|stop| *stop) => return Ok(Ended::Drained),
         };
-        lead_gateway(shared, spec, known, stopped, trading, follower, &keeper, epoch).await
+        let connections = Connections { market, trading };
+        lead_gateway(shared, spec, known, stopped, connections, follower, &keeper, epoch).await
     }
     .await;
     // Given back last: whoever leads next finds everything done.
     keeper.release().await;
     ended
+}
+
+/// A gateway's connections to NATS.
+struct Connections {
+    market: async_nats::Client,
+    trading: async_nats::Client,
 }
 
 /// One leadership: take the journal over, log in, serve until told to stop or the lease is lost, drain.
@@ -304,7 +313,7 @@ async fn lead_gateway(
     spec: &GatewaySpec,
     known: &mut Known,
     mut stopped: watch::Receiver<bool>,
-    trading: async_nats::Client,
+    Connections { market, trading }: Connections,
     follower: Follower,
     keeper: &Keeper,
     epoch: u64,
@@ -315,9 +324,6 @@ async fn lead_gateway(
     let led = follower.lead(&shared.node, epoch, shared.clock.now().wall, may_act).await?;
     let progress = led.writer.progress.clone();
     *known = Known { epoch, stored: progress.borrow().stored };
-    // Ticks on a connection of their own, so that a flood of them delays no order.
-    let market = shared.brokers.connect(format!("{} {name} market data", shared.node)).await?;
-
     let (sink, venue) = venue_channel(VENUE_EVENTS, VENUE_TICKS);
     let gateway = (spec.factory)(name, sink)?;
     let mut options = EngineOptions::new(name.clone(), shared.node.clone(), epoch);
