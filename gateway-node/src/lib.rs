@@ -82,9 +82,7 @@ impl Node {
             let factory: GatewayFactory = match gateway.kind {
                 GatewayKind::Sim => {
                     let sim = gateway.sim.clone();
-                    Arc::new(move |name, sink| {
-                        Ok(Box::new(gateway::sim::SimGateway::new(name.clone(), sim.clone(), sink)?))
-                    })
+                    Arc::new(move |name, sink| gateway::sim::open(name.clone(), sim.clone(), sink))
                 }
             };
             let (sink, _source) = venue_channel(1, 1);

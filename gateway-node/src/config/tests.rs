@@ -117,7 +117,7 @@ fn the_venues_own_sections_are_checked_too() {
     assert_eq!(
         error("[gateways.sim]\nsed = 1"),
         "node.toml, line 5, gateways[0].sim.sed: unknown key `sed`; did you mean `seed`? Known here: feed, start_on, \
-         instruments, products, seed, account, faults"
+         instruments, products, seed, account, faults, venue"
     );
     assert!(
         error("[gateways.sim.feed]\nkind = \"synthetic\"\nsped = 2")

@@ -2,6 +2,8 @@
 //!
 //! An adapter speaks in the venue's own references; owners, order ids and the journal are none of its business.
 
+#[cfg(test)]
+mod conformance;
 pub mod sim;
 pub mod tick_queue;
 
@@ -107,6 +109,8 @@ pub struct SessionStart {
 }
 
 /// Why a command did not leave this process.
+///
+/// Between processes it travels as its text, and arrives as `Refused`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GatewayError {
     /// Not logged in.
@@ -124,6 +128,18 @@ pub enum GatewayError {
     /// Refused before sending, in the adapter's words.
     #[error("{0}")]
     Refused(String),
+}
+
+impl Serialize for GatewayError {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for GatewayError {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(GatewayError::Refused)
+    }
 }
 
 /// An order as the venue sees it.
@@ -228,7 +244,7 @@ pub struct VenueSnapshot {
 }
 
 /// What a query is answered with.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Answer {
     /// Bars, oldest first.
     History(Vec<Bar>),
@@ -237,7 +253,7 @@ pub enum Answer {
 }
 
 /// What a venue says, in its order.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum VenueEvent {
     /// Logged in; the contracts follow, then `Ready`.
     Connected {
@@ -329,6 +345,15 @@ impl VenueSink {
         if self.events.try_send(event).is_err() {
             self.overflowed.store(true, Ordering::Release);
         }
+    }
+
+    /// Tells the node something if there is room, and gives it back if there is none; for an adapter whose own thread
+    /// may wait, and who must look at something else meanwhile. An adapter that gives up says [`VenueSink::lost`].
+    ///
+    /// # Errors
+    /// The event, where the queue is full or its end is gone.
+    pub fn try_send(&self, event: VenueEvent) -> Result<(), Box<VenueEvent>> {
+        self.events.try_send(event).map_err(|error| Box::new(error.into_inner()))
     }
 
     /// Tells the node something, waiting for room up to `patience`; only for a venue inside this process, whose own

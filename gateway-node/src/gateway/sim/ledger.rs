@@ -325,6 +325,14 @@ impl LedgerWriter {
             .map_err(|error| LedgerError::Io { path: self.path.clone(), error })
     }
 
+    /// Lets another writer have the file; nothing is to be appended after it.
+    ///
+    /// # Errors
+    /// If the system does not let go of the lock.
+    pub fn release(&mut self) -> Result<(), LedgerError> {
+        self.file.unlock().map_err(|error| LedgerError::Io { path: self.path.clone(), error })
+    }
+
     /// How many records there are.
     #[must_use]
     pub fn count(&self) -> u64 {

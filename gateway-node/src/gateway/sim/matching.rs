@@ -94,6 +94,12 @@ impl Exchange {
         self.desk.find(reference).is_some_and(|(_, entry)| entry.is_active())
     }
 
+    /// How many orders and quotes work.
+    #[must_use]
+    pub fn working(&self) -> usize {
+        self.desk.entries.len().saturating_sub(self.desk.finished.len())
+    }
+
     /// The instrument's trading day, by its last tick that named one.
     #[must_use]
     pub fn day_of(&self, instrument: &InstrumentId) -> Option<chrono::NaiveDate> {
