@@ -48,7 +48,12 @@ pub(crate) async fn take(gateway: &GatewayHandle, undecodable: &AtomicU64) -> Re
     for event in events {
         state.apply(&event);
     }
-    let mut snapshot = Snapshot { state, journal_seq: oldest.unwrap_or(status.journal_seq), epoch: status.epoch, day_seq: status.snapshot_seq };
+    let mut snapshot = Snapshot {
+        state,
+        journal_seq: oldest.unwrap_or(status.journal_seq),
+        epoch: status.epoch,
+        day_seq: status.snapshot_seq,
+    };
     loop {
         let page = events_after(gateway, snapshot.journal_seq, undecodable).await?;
         for item in &page.items {
