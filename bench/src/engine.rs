@@ -127,6 +127,7 @@ impl Desk {
             reply: ReplyTo(self.sent),
             caller: Caller::anonymous("bench"),
             deadline_ms: Some(self.now.millis() + 1_000),
+            traceid: None,
             request: Request::SendOrder(request),
         }
     }

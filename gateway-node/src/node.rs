@@ -2,21 +2,25 @@
 //!
 //! Each gateway has a thread of its own, so that one that is stuck in its venue's library stops nobody else.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use protocol::event::Log;
+use protocol::journal::Entry;
 use protocol::rpc::Method;
-use protocol::{ErrorCode, GatewayState, LogLevel, Name, RpcError, Timestamp};
+use protocol::{ErrorCode, GatewayState, LogLevel, Name, RpcError};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
+use crate::clock::Clock;
 use crate::engine::{
-    Approval, Call, Effect, Effects, Engine, Entry, Now, Reply, ReplyTo, SNAPSHOT, Submit, VenueCommand, refusal,
+    Approval, Call, Effect, Effects, Engine, Now, Reply, ReplyTo, SNAPSHOT, Submit, VenueCommand, refusal,
 };
+use crate::gate::Gate;
 use crate::gateway::{Gateway, SequencedTick, VenueSource};
 use crate::journal::{JournalReader, JournalWriter};
+use crate::lease::{Limit, Pulse, Standing};
 use crate::publisher::Publisher;
 use crate::rpc::{Answers, Incoming, Responder};
 
@@ -38,34 +42,6 @@ const MAX_REFILLS: usize = 16;
 const SERVICE_GRACE: Duration = Duration::from_secs(2);
 /// How long a drain may take.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
-
-/// The time, read here and passed in everywhere else.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    start: Instant,
-}
-
-impl Default for Clock {
-    fn default() -> Self {
-        Clock { start: Instant::now() }
-    }
-}
-
-impl Clock {
-    /// The time.
-    #[must_use]
-    pub fn now(&self) -> Now {
-        Now { wall: wall_clock(), mono: self.start.elapsed() }
-    }
-}
-
-/// The node's clock, in UTC to the microsecond.
-#[allow(clippy::disallowed_methods)] // the one place where the clock is read
-#[must_use]
-pub fn wall_clock() -> Timestamp {
-    let now = chrono::Utc::now().fixed_offset();
-    chrono::SubsecRound::trunc_subsecs(now, 6)
-}
 
 /// What a gateway's loop is made of.
 pub struct GatewayLoop {
@@ -91,6 +67,12 @@ pub struct GatewayLoop {
     pub runtime: tokio::runtime::Handle,
     /// The clock.
     pub clock: Clock,
+    /// Until when this node leads: looked at immediately before anything that only a leader may do.
+    pub lease: Limit,
+    /// How it stands with the lease.
+    pub standing: watch::Receiver<Standing>,
+    /// Shows that the loop runs: a leader whose loop stands still gives up.
+    pub pulse: Pulse,
     /// Turns true when the node is to stop.
     pub shutdown: watch::Receiver<bool>,
 }
@@ -100,14 +82,10 @@ pub struct GatewayLoop {
 pub enum Ended {
     /// It was told to, and drained.
     Drained,
+    /// Somebody else leads, or will: it goes on as a standby.
+    SteppedDown(String),
     /// It cannot go on.
     Failed(String),
-}
-
-/// Effects that wait, each for the journal position emitted ahead of it.
-#[derive(Default)]
-struct Gate {
-    waiting: VecDeque<(u64, Effect)>,
 }
 
 /// A call that is not answered yet.
@@ -127,6 +105,8 @@ struct Running {
     effects: Effects,
     refills: std::sync::Arc<tokio::sync::Semaphore>,
     failed: Option<String>,
+    /// The lease is lost: nothing may be said or done under this epoch any more.
+    is_over: bool,
 }
 
 impl GatewayLoop {
@@ -140,6 +120,7 @@ impl GatewayLoop {
             effects: Vec::new(),
             refills: std::sync::Arc::new(tokio::sync::Semaphore::new(MAX_REFILLS)),
             failed: None,
+            is_over: false,
         };
         running.serve().await;
         running.drain().await
@@ -157,6 +138,7 @@ impl Running {
             if *self.parts.shutdown.borrow() {
                 return;
             }
+            self.check_lease();
             self.check_overflow();
             let may_take_events = self.parts.engine.journal_backlog() < MAX_UNSTORED;
             let ticks_queue = self.parts.venue.ticks.clone();
@@ -166,6 +148,7 @@ impl Running {
             tokio::select! {
                 biased;
                 _ = self.parts.shutdown.changed() => {}
+                _ = self.parts.standing.changed() => {}
                 changed = self.parts.journal.progress.changed() => self.on_progress(changed.is_ok()),
                 call = self.parts.calls.recv(), if calls_taken < TURNS && service_ended.is_none() => match call {
                     Some(call) => {
@@ -206,6 +189,23 @@ impl Running {
         self.parts.engine.status(now)
     }
 
+    /// Whoever has lost the lease stops at once; so does one who was stopped itself for longer than it lasts.
+    fn check_lease(&mut self) -> bool {
+        let mono = self.parts.clock.mono();
+        if self.parts.lease.may_act(mono) {
+            return true;
+        }
+        if self.failed.is_none() {
+            let why = match &*self.parts.standing.borrow() {
+                Standing::Lost(why) => why.clone(),
+                Standing::Seeking | Standing::Holding { .. } => "it was not renewed in time".to_owned(),
+            };
+            self.failed = Some(format!("the lease is lost: {why}"));
+            self.is_over = true;
+        }
+        false
+    }
+
     fn now(&self) -> Now {
         self.parts.clock.now()
     }
@@ -227,13 +227,13 @@ impl Running {
     fn on_call(&mut self, incoming: Incoming) {
         self.next_reply += 1;
         let reply = ReplyTo(self.next_reply);
-        let Incoming { caller, deadline_ms, request, responder } = incoming;
+        let Incoming { caller, deadline_ms, traceid, request, responder } = incoming;
         let now = self.now();
         self.pending.insert(reply, Pending { responder, since: now.mono, method: request.method() });
         if request == crate::engine::Request::GetStatus {
             self.parts.engine.note_ticks(self.parts.venue.ticks.counts());
         }
-        self.parts.engine.on_call(now, Call { reply, caller, deadline_ms, request }, &mut self.effects);
+        self.parts.engine.on_call(now, Call { reply, caller, deadline_ms, traceid, request }, &mut self.effects);
         self.perform();
     }
 
@@ -252,6 +252,7 @@ impl Running {
 
     fn on_timer(&mut self) {
         let now = self.now();
+        self.parts.pulse.beat(now.mono);
         self.parts.engine.on_timer(now, &mut self.effects);
         self.perform();
         self.expire_questions(now);
@@ -267,16 +268,7 @@ impl Running {
             let acts = method.needs_deadline() || matches!(method, Method::Halt | Method::Resume);
             !acts && now.mono.saturating_sub(pending.since) > GATE_PATIENCE
         };
-        let waiting: Vec<ReplyTo> = self
-            .gate
-            .waiting
-            .iter()
-            .filter_map(|(_, effect)| match effect {
-                Effect::Reply(to, _) | Effect::ReadEvents(to, _) => Some(*to),
-                _ => None,
-            })
-            .filter(|to| self.pending.get(to).is_some_and(late))
-            .collect();
+        let waiting: Vec<ReplyTo> = self.gate.questions().filter(|to| self.pending.get(to).is_some_and(late)).collect();
         for to in waiting {
             let error = RpcError::new(
                 ErrorCode::NotReady,
@@ -325,8 +317,12 @@ impl Running {
                         position += 1;
                         self.append(&entry);
                     }
-                    Effect::Submit(_) | Effect::Reply(..) | Effect::Heads(_) | Effect::ReadEvents(..) => {
-                        self.gate.waiting.push_back((position, effect));
+                    Effect::Submit(_)
+                    | Effect::Reply(..)
+                    | Effect::Heads(_)
+                    | Effect::ReadEvents(..)
+                    | Effect::Purge(_) => {
+                        self.gate.hold(position, effect);
                     }
                     Effect::Venue(command) => self.command(command),
                     Effect::ReplyNow(to, reply) => self.answer(to, reply),
@@ -341,8 +337,7 @@ impl Running {
 
     /// Lets through what waited for nothing later than `stored`.
     fn release(&mut self, stored: u64) {
-        while self.gate.waiting.front().is_some_and(|(position, _)| *position <= stored) {
-            let Some((_, effect)) = self.gate.waiting.pop_front() else { break };
+        while let Some(effect) = self.gate.pass(stored) {
             match effect {
                 Effect::Submit(submit) => self.submit(&submit),
                 Effect::Reply(to, reply) => self.answer(to, reply),
@@ -353,6 +348,10 @@ impl Running {
                     }
                 }
                 Effect::ReadEvents(to, params) => self.read_events(to, params, stored),
+                Effect::Purge(before) => {
+                    let reader = self.parts.reader.clone();
+                    self.parts.runtime.spawn(async move { reader.purge_before(before).await });
+                }
                 other => debug_assert!(false, "{other:?} is not gated"),
             }
         }
@@ -371,10 +370,10 @@ impl Running {
         }
     }
 
-    /// The last step before the venue: deadline, session and cancels are looked at once more. A lease's own limit
-    /// will be looked at here too.
+    /// The last step before the venue: the lease, and once more deadline, session and cancels. What is not sent because
+    /// the lease is over stays as an intent in the journal, and is the successor's to explain.
     fn submit(&mut self, submit: &Submit) {
-        if self.failed.is_some() {
+        if self.failed.is_some() || !self.check_lease() {
             return;
         }
         let now = self.now();
@@ -393,6 +392,10 @@ impl Running {
     }
 
     fn command(&mut self, command: VenueCommand) {
+        // Neither a login, which would end the successor's session, nor a cancel.
+        if !self.check_lease() && !matches!(command, VenueCommand::Disconnect) {
+            return;
+        }
         let now = self.now();
         let gateway = &mut self.parts.gateway;
         let (what, outcome, answer) = match command {
@@ -497,12 +500,12 @@ impl Running {
         while let Ok(call) = self.parts.calls.try_recv() {
             self.on_call(call);
         }
-        while self.failed.is_none() && !self.gate.waiting.is_empty() {
+        while self.failed.is_none() && !self.gate.is_empty() {
             let wait = deadline.saturating_duration_since(Instant::now());
             match tokio::time::timeout(wait, self.parts.journal.progress.changed()).await {
                 Ok(changed) => self.on_progress(changed.is_ok()),
                 Err(_) => {
-                    warn!(gateway = %self.parts.name, waiting = self.gate.waiting.len(), "effects were left unfinished");
+                    warn!(gateway = %self.parts.name, waiting = self.gate.len(), "effects were left unfinished");
                     break;
                 }
             }
@@ -522,7 +525,9 @@ impl Running {
             status.state = GatewayState::Failed;
             status.reason = Some(reason.clone());
         }
-        self.parts.publisher.status(status);
+        if !self.is_over {
+            self.parts.publisher.status(status);
+        }
         // With NATS away there may never be room again.
         let _ = tokio::time::timeout(Duration::from_millis(500), self.parts.publisher.room()).await;
         self.answer_the_rest();
@@ -538,6 +543,7 @@ impl Running {
             warn!(gateway = %name, lost, "journal entries could not be stored before the end");
         }
         match self.failed {
+            Some(reason) if self.is_over => Ended::SteppedDown(reason),
             Some(reason) => Ended::Failed(reason),
             None => Ended::Drained,
         }

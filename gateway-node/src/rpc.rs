@@ -12,13 +12,15 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::SelectAll;
 use futures::{FutureExt, StreamExt};
-use protocol::rpc::{HEADER_CLIENT, HEADER_DEADLINE, HEADER_ERROR, HEADER_ERROR_CODE, Method};
+use protocol::rpc::{HEADER_CLIENT, HEADER_DEADLINE, HEADER_ERROR, HEADER_ERROR_CODE, HEADER_TRACEPARENT, Method};
 use protocol::{ErrorCode, Name, RpcError, codec, subject};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
+use crate::clock::Clock;
 use crate::engine::{Caller, Reply, Request};
+use crate::lease::Limit;
 
 /// Most calls of one gateway under way at a time; one more is answered OVERLOADED at once.
 const MAX_ORDINARY_CALLS: usize = 1_024;
@@ -54,21 +56,43 @@ pub struct Incoming {
     pub caller: Caller,
     /// Not later than this, in milliseconds since 1970 on the node's clock.
     pub deadline_ms: Option<i64>,
+    /// The trace that it belongs to (W3C `trace-id`).
+    pub traceid: Option<Name>,
     /// What is wanted.
     pub request: Request,
     /// The way to answer.
     pub responder: Responder,
 }
 
+/// Whether this node leads: who answers looks immediately before.
+#[derive(Clone)]
+pub struct Leads {
+    /// Until when.
+    pub limit: Limit,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl Leads {
+    fn now(&self) -> bool {
+        self.limit.may_act(self.clock.mono())
+    }
+}
+
 /// The way to answer one call; holds its place among [`MAX_CALLS`].
 pub struct Responder {
     request: service::Request,
     client: Client,
+    leads: Leads,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Responder {
+    /// A former leader stays silent: its successor was given the same call, and may do what this one refuses.
     async fn send(mut self, reply: Reply) {
+        if !self.leads.now() {
+            return;
+        }
         let sent = match fitting(reply, self.client.max_payload()) {
             Ok(bytes) => self.request.respond(Ok(bytes.into())).await,
             Err(error) => {
@@ -155,6 +179,7 @@ impl RpcServer {
         epoch: u64,
         methods: &HashMap<String, Handler>,
         calls: mpsc::Sender<Incoming>,
+        leads: Leads,
     ) -> anyhow::Result<(RpcServer, Answers)> {
         // A queue group of its own per epoch: in a shared one, a frozen former leader would swallow half the calls.
         let group = format!("{gateway}-{epoch}");
@@ -194,6 +219,7 @@ impl RpcServer {
         });
         let desk = Desk {
             client,
+            leads,
             gateway,
             calls,
             answers: answers.clone(),
@@ -244,6 +270,7 @@ enum Route {
 /// Takes requests in.
 struct Desk {
     client: Client,
+    leads: Leads,
     gateway: Name,
     calls: mpsc::Sender<Incoming>,
     answers: Answers,
@@ -296,11 +323,12 @@ impl Desk {
     async fn take_call(&self, method: Method, caller: Caller, request: service::Request, place: OwnedSemaphorePermit) {
         let decoded = deadline(&request.message)
             .and_then(|deadline| Ok((deadline, Request::decode(method, &request.message.payload)?)));
+        let traceid = header(&request.message, HEADER_TRACEPARENT).and_then(trace_of);
         let responder = self.responder(request, Some(place));
         match decoded {
             Err(error) => responder.send(Err(error)).await,
             Ok((deadline_ms, request)) => {
-                let incoming = Incoming { caller, deadline_ms, request, responder };
+                let incoming = Incoming { caller, deadline_ms, traceid, request, responder };
                 // Holds as many as there are places: only a gateway that is gone can refuse.
                 if let Err(refused) = self.calls.try_send(incoming) {
                     let error = RpcError::new(ErrorCode::ShuttingDown, format!("{} is stopping", self.gateway));
@@ -342,7 +370,7 @@ impl Desk {
         if Method::from_name(name).is_some() || self.added.contains(name) {
             return;
         }
-        let Some(inbox) = message.reply.clone().filter(|reply| is_inbox(reply)) else { return };
+        let Some(inbox) = message.reply.clone().filter(|reply| is_inbox(reply) && self.leads.now()) else { return };
         let shown: String = name.chars().take(64).collect();
         let known: Vec<&str> =
             Method::ALL.iter().map(|m| m.as_str()).chain(self.added.iter().map(String::as_str)).collect();
@@ -359,12 +387,20 @@ impl Desk {
     }
 
     fn responder(&self, request: service::Request, place: Option<OwnedSemaphorePermit>) -> Responder {
-        Responder { request, client: self.client.clone(), _place: place }
+        Responder { request, client: self.client.clone(), leads: self.leads.clone(), _place: place }
     }
 }
 
 fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
     message.headers.as_ref()?.get(name).map(|value| value.as_str())
+}
+
+/// The trace of a `traceparent`: <https://www.w3.org/TR/trace-context/#traceparent-header>. One that is none is nobody's
+/// trace; it is no reason to refuse an order.
+fn trace_of(traceparent: &str) -> Option<Name> {
+    let trace = traceparent.trim().split('-').nth(1)?;
+    let is_trace = trace.len() == 32 && trace.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'));
+    (is_trace && trace.bytes().any(|b| b != b'0')).then(|| trace.into())
 }
 
 fn deadline(message: &Message) -> Result<Option<i64>, RpcError> {
@@ -390,6 +426,16 @@ mod tests {
         for forged in ["journal.sim1.pub.order.a.SHFE.sim1.default", "evt.status.sim1", "rpc.sim1.resume", "$JS.API.x"]
         {
             assert!(!is_inbox(forged), "{forged}");
+        }
+    }
+
+    #[test]
+    fn a_trace_is_read_and_nonsense_is_none() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert_eq!(trace_of(&format!("00-{trace}-00f067aa0ba902b7-01")).as_deref(), Some(trace));
+        for nonsense in ["", "00", "00-00000000000000000000000000000000-0-0", "00-4BF92F3577B34DA6A3CE929D0E0E4736-0-0"]
+        {
+            assert_eq!(trace_of(nonsense), None, "{nonsense}");
         }
     }
 

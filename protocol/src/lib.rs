@@ -2,11 +2,14 @@
 //! journalled events add up to. It does no I/O, reads no clock and knows no NATS client.
 #![warn(missing_docs)]
 
+pub mod audit;
 pub mod codec;
+pub mod defect;
 pub mod error;
 pub mod event;
 mod float;
 mod instant;
+pub mod journal;
 pub mod market;
 pub mod oms;
 pub mod pages;

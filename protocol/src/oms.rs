@@ -56,6 +56,10 @@ impl From<&Quote> for OrderKey {
 
 impl From<&Trade> for TradeKey {
     fn from(trade: &Trade) -> Self {
+        if crate::defect::is_planted(crate::defect::Defect::Trades) {
+            let (tradeid, direction) = (trade.tradeid.clone(), Direction::Net);
+            return TradeKey { trading_day: None, exchange: Exchange::LOCAL, tradeid, direction };
+        }
         TradeKey {
             trading_day: trade.trading_day,
             exchange: trade.exchange,
@@ -329,6 +333,7 @@ fn merge_order(old: &Order, new: &Order) -> Option<Order> {
         keep_option(&mut merged.reason, old.reason.as_ref());
     }
     keep_option(&mut merged.extra, old.extra.as_ref());
+    keep_option(&mut merged.traceid, old.traceid.as_ref());
     (merged != *old).then_some(merged)
 }
 
@@ -346,6 +351,7 @@ fn merge_quote(old: &Quote, new: &Quote) -> Option<Quote> {
         keep_option(&mut merged.reason, old.reason.as_ref());
     }
     keep_option(&mut merged.extra, old.extra.as_ref());
+    keep_option(&mut merged.traceid, old.traceid.as_ref());
     (merged != *old).then_some(merged)
 }
 

@@ -103,6 +103,8 @@ impl OrderRequest {
             reference: self.reference.clone(),
             owner: owner.clone(),
             venue_reference: None,
+            traceid: None,
+            deadline: None,
             reason: None,
             extra: None,
         }
@@ -214,6 +216,8 @@ impl QuoteRequest {
             reference: self.reference.clone(),
             owner: owner.clone(),
             venue_reference: None,
+            traceid: None,
+            deadline: None,
             reason: None,
             extra: None,
         }
@@ -260,6 +264,12 @@ pub struct Order {
     /// What the venue calls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub venue_reference: Option<Name>,
+    /// The trace that the request belonged to (W3C `trace-id`, 32 hexadecimal digits).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceid: Option<Name>,
+    /// Until when it may be sent to the venue, on the node's clock; gone once the venue has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
     /// Why it was rejected or cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -327,6 +337,9 @@ pub struct Trade {
     /// The order's owner.
     #[serde(default = "owner_default")]
     pub owner: Name,
+    /// The trace that the order's request belonged to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceid: Option<Name>,
     /// Whatever else the venue says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extra: Option<Box<Extra>>,
@@ -385,6 +398,12 @@ pub struct Quote {
     /// What the venue calls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub venue_reference: Option<Name>,
+    /// The trace that the request belonged to (W3C `trace-id`, 32 hexadecimal digits).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceid: Option<Name>,
+    /// Until when it may be sent to the venue, on the node's clock; gone once the venue has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
     /// Why it was rejected or cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -1,6 +1,7 @@
 //! What README's commands call: `cargo xtask demo`, `cargo xtask test` and what they need.
 
 mod bench;
+mod chaos;
 mod demo;
 mod fetch_nats;
 mod process;
@@ -33,6 +34,11 @@ enum Task {
     /// What Gatemesh costs, as ratios to bare NATS, in one table
     #[command(after_help = "Examples:\n  cargo xtask bench\n  cargo xtask bench --quick")]
     Bench(bench::BenchArgs),
+    /// Break a whole installation again and again while clients trade, and judge whether anything was lost
+    #[command(after_help = "Examples:\n  cargo xtask chaos\n  cargo xtask chaos --minutes 30 --nodes 3\n  \
+                            cargo xtask chaos --seed 7 --faults 'kill the leading,silent' --rounds 20\n  \
+                            cargo xtask chaos --judge")]
+    Chaos(chaos::ChaosArgs),
     /// Download the pinned nats-server into .tools, check it, and print its path
     FetchNats,
 }
@@ -42,6 +48,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Chaos(args) => chaos::run(&args),
         Task::FetchNats => fetch_nats::fetch().map(|program| {
             println!("{}", program.display());
             ExitCode::SUCCESS

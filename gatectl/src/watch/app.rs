@@ -688,6 +688,7 @@ pub(super) mod tests {
             ticks,
             ticks_conflated: 0,
             journal_pending: 0,
+            snapshot_seq: 0,
         })
     }
 
@@ -727,6 +728,7 @@ pub(super) mod tests {
                 trading_day: None,
                 reference: Name::default(),
                 owner: "default".into(),
+                traceid: None,
                 extra: None,
             }));
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use protocol::journal::Private;
 use protocol::rpc::{
     CancelAll, Done, GetAccount, GetEvents, GetInstrument, GetOrder, GetPosition, GetTrade, Halt, List, Method,
     NoParams, QueryHistory, Resume,
@@ -12,7 +13,8 @@ use protocol::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{EVERYBODY, Effect, Effects, Engine, Now, Private, ReplyTo, VenueCommand, encode};
+use super::orders::To;
+use super::{EVERYBODY, Effect, Effects, Engine, Now, ReplyTo, VenueCommand, encode};
 use crate::gateway::{Answer, GatewayError, QueryToken};
 
 /// A query that the venue has not answered for this long is answered with an error.
@@ -67,6 +69,8 @@ pub struct Call {
     pub caller: Caller,
     /// Not later than this, in milliseconds since 1970 on the node's clock.
     pub deadline_ms: Option<i64>,
+    /// The trace that it belongs to (W3C `trace-id`).
+    pub traceid: Option<Name>,
     /// What is wanted.
     pub request: Request,
 }
@@ -180,7 +184,7 @@ impl Engine {
     }
 
     fn decide(&mut self, now: Now, call: Call, out: &mut Effects) -> Result<(), RpcError> {
-        let Call { reply, caller, deadline_ms, request } = call;
+        let Call { reply, caller, deadline_ms, traceid, request } = call;
         let caller = &caller;
         let deadline_ms = check_deadline_present(request.method(), deadline_ms)?;
         // What a client buffered while it was disconnected must not act on the state of today. A known id of an order
@@ -205,8 +209,12 @@ impl Engine {
             Request::Unsubscribe(request) => {
                 return self.unsubscribe(reply, caller, instrument(request.symbol, request.exchange), out);
             }
-            Request::SendOrder(request) => return self.send_order(now, reply, caller, deadline_ms, request, out),
-            Request::SendQuote(request) => return self.send_quote(now, reply, caller, deadline_ms, request, out),
+            Request::SendOrder(request) => {
+                return self.send_order(now, To { reply, caller, deadline_ms, traceid }, request, out);
+            }
+            Request::SendQuote(request) => {
+                return self.send_quote(now, To { reply, caller, deadline_ms, traceid }, request, out);
+            }
             Request::CancelOrder(request) => return self.cancel_order(now, reply, caller, &request, out),
             Request::CancelQuote(request) => return self.cancel_quote(now, reply, caller, &request, out),
             Request::CancelAll(request) => self.cancel_all(now, reply, &caller.owner, &request, out),
@@ -229,11 +237,19 @@ impl Engine {
             }
             Request::GetOrder(params) => {
                 let key = key(caller, params.owner.as_ref(), params.orderid)?;
-                out.push(Effect::Reply(reply, encode(&self.state.order(&key))));
+                let found = self.state.order(&key);
+                if found.is_none() {
+                    self.days.check_present(&key, self.options.keep_ids_days)?;
+                }
+                out.push(Effect::Reply(reply, encode(&found)));
             }
             Request::GetQuote(params) => {
                 let key = key(caller, params.owner.as_ref(), params.orderid)?;
-                out.push(Effect::Reply(reply, encode(&self.state.quote(&key))));
+                let found = self.state.quote(&key);
+                if found.is_none() {
+                    self.days.check_present(&key, self.options.keep_ids_days)?;
+                }
+                out.push(Effect::Reply(reply, encode(&found)));
             }
             Request::GetTrade(params) => {
                 let found = self.state.trades().values().find(|t| {

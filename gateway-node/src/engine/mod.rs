@@ -5,6 +5,7 @@
 //! the node's gate holds it back.
 
 mod calls;
+mod day;
 mod lists;
 mod marks;
 mod orders;
@@ -13,10 +14,11 @@ mod subscriptions;
 mod venue;
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use protocol::event::{Event, Head, Log, OmsEvent, Status};
+use protocol::journal::{Entry, Private};
 use protocol::oms::{Applied, OrderKey};
 use protocol::rpc::{GetEvents, Halted};
 use protocol::subject::Filter;
@@ -25,13 +27,15 @@ use protocol::{
     Contract, ErrorCode, GatewayState, InstrumentId, LogLevel, Name, OmsState, OrderRequest, PROTOCOL_VERSION,
     QuoteRequest, RpcError, Subject, Tick, Timestamp,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::gateway::tick_queue::TickCounts;
 use crate::gateway::{GatewayError, QueryToken, SequencedTick, SessionStart, VenueReference};
+use crate::reconcile::Target;
 use crate::risk::Approved;
 
 pub use calls::{Call, Caller, Request};
+pub use day::{Days, Replayed};
 use marks::Marks;
 pub use session::SNAPSHOT;
 use session::Session;
@@ -73,66 +77,6 @@ pub struct ReplyTo(pub u64);
 
 /// An answer: JSON, or an error.
 pub type Reply = Result<Vec<u8>, RpcError>;
-
-/// What goes into the journal.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Entry {
-    /// Trading state changed; republished to subscribers.
-    Event(Box<Event<OmsEvent>>),
-    /// Something a successor must know, or an auditor will ask for; stored only.
-    Private(Private),
-}
-
-/// Journal entries that are not republished.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Private {
-    /// A node has begun to lead under this epoch: entries of a lower epoch behind it are void.
-    LeaderStarted {
-        /// The new epoch.
-        epoch: u64,
-        /// Which node.
-        node: Name,
-        /// Its clock.
-        time: Timestamp,
-    },
-    /// A caller wants an instrument's ticks, or no longer does.
-    Subscription {
-        /// The instrument.
-        instrument: InstrumentId,
-        /// Who.
-        caller: Name,
-        /// Wants them, or no longer.
-        wanted: bool,
-    },
-    /// Who is halted from now on, and why.
-    Halts {
-        /// Owners (`*` for everybody) and reasons.
-        halts: BTreeMap<Name, String>,
-    },
-    /// Somebody asked to cancel.
-    CancelRequested {
-        /// Whose order.
-        owner: Name,
-        /// Which order or quote.
-        orderid: protocol::OrderId,
-        /// The node's clock.
-        time: Timestamp,
-    },
-}
-
-impl Private {
-    /// The last token of its subject.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Private::LeaderStarted { .. } => "leader",
-            Private::Subscription { .. } => "subscription",
-            Private::Halts { .. } => "halts",
-            Private::CancelRequested { .. } => "cancel",
-        }
-    }
-}
 
 /// A command to the venue's adapter.
 #[derive(Debug, Clone)]
@@ -182,6 +126,8 @@ pub struct Submit {
     pub deadline_ms: i64,
     /// The same on the clock that never jumps: one that is set back while the journal is slow revives no order.
     pub leave_by: Duration,
+    /// The trace that it belongs to.
+    pub traceid: Option<Name>,
     /// Who waits for the answer.
     pub reply: ReplyTo,
 }
@@ -199,6 +145,8 @@ pub enum Effect {
     Heads(Vec<Head>),
     /// Gated: read the journal and answer with what it holds; by owner, if the caller sees only its own.
     ReadEvents(ReplyTo, GetEvents),
+    /// Gated: what lies before this sequence is not kept any more.
+    Purge(u64),
     /// Passes the gate.
     Venue(VenueCommand),
     /// Passes the gate: an answer that shows no trading state.
@@ -225,8 +173,14 @@ pub struct EngineOptions {
     pub subscribe: Vec<Filter>,
     /// An order that the venue has not confirmed for this long is looked up by a snapshot.
     pub unconfirmed_after: Duration,
+    /// How long a lease lasts: what was handed to the venue before its deadline has arrived one lease later, or never will.
+    pub lease: Duration,
     /// New orders are refused while this many journal entries wait to be stored.
     pub max_journal_backlog: u64,
+    /// For how many day rolls the ids of orders that left the state are kept.
+    pub keep_ids_days: usize,
+    /// How many trading days' snapshots the journal keeps, and what follows the oldest of them.
+    pub keep_days: usize,
 }
 
 impl EngineOptions {
@@ -239,51 +193,10 @@ impl EngineOptions {
             epoch,
             subscribe: Vec::new(),
             unconfirmed_after: Duration::from_secs(5),
+            lease: Duration::from_secs(6),
             max_journal_backlog: 4096,
-        }
-    }
-}
-
-/// What a journal rebuilds, entry by entry.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Replayed {
-    /// Trading state.
-    pub state: OmsState,
-    /// Who wants which ticks.
-    pub subscriptions: BTreeSet<(InstrumentId, Name)>,
-    /// Who is halted.
-    pub halts: BTreeMap<Name, String>,
-    /// Highest epoch seen.
-    pub epoch: u64,
-    /// Sequence of the last entry.
-    pub journal_seq: u64,
-    /// Entries of a stale leader that were passed over.
-    pub voided: u64,
-}
-
-impl Replayed {
-    /// Takes in the next entry. Entries of a lower epoch behind a `LeaderStarted` are void.
-    pub fn take(&mut self, journal_seq: u64, epoch: u64, entry: &Entry) {
-        self.journal_seq = journal_seq;
-        if epoch < self.epoch {
-            self.voided += 1;
-            return;
-        }
-        match entry {
-            Entry::Event(event) => {
-                self.state.apply(&event.data);
-            }
-            Entry::Private(Private::LeaderStarted { epoch, .. }) => self.epoch = *epoch,
-            Entry::Private(Private::Subscription { instrument, caller, wanted }) => {
-                let subscription = (instrument.clone(), caller.clone());
-                if *wanted {
-                    self.subscriptions.insert(subscription);
-                } else {
-                    self.subscriptions.remove(&subscription);
-                }
-            }
-            Entry::Private(Private::Halts { halts }) => self.halts.clone_from(halts),
-            Entry::Private(Private::CancelRequested { .. }) => {}
+            keep_ids_days: 5,
+            keep_days: 30,
         }
     }
 }
@@ -305,15 +218,19 @@ pub struct Engine {
     subscriptions: Subscriptions,
     halts: BTreeMap<Name, String>,
     /// The venue's references of everything that was ever sent, or found there.
-    references: HashMap<VenueReference, orders::Target>,
+    references: HashMap<VenueReference, Target>,
     /// Approved and journalled, but not yet handed to the venue; `true` once a cancel came first.
     unsent: HashMap<OrderKey, bool>,
-    /// Sent, and since when the venue is silent about it.
-    unconfirmed: HashMap<OrderKey, Duration>,
+    /// Sent, and the venue is silent about it.
+    unconfirmed: HashMap<OrderKey, orders::Unconfirmed>,
     queries: HashMap<QueryToken, calls::PendingQuery>,
     next_query: u64,
     marks: Marks,
     subject_seqs: HashMap<Subject, u64>,
+    days: Days,
+    /// Sequence of the last snapshot's end, and of the last one that is stored.
+    snapshot_seq: u64,
+    stored_snapshot_seq: u64,
     /// The sequence that the last emitted journal entry has, or will have: this node is the only writer.
     journal_seq: u64,
     stored_seq: u64,
@@ -330,11 +247,11 @@ impl Engine {
     /// this leader's `LeaderStarted` included.
     #[must_use]
     pub fn new(options: EngineOptions, replayed: Replayed, journal_seq: u64) -> Self {
-        let references = orders::references_of(&replayed.state);
+        let references = orders::references_of(&replayed.state, &replayed.days);
         let mut heads = BTreeMap::new();
         heads.insert(Name::const_new(OWNER_DEFAULT), Mark::default());
         Engine {
-            session: Session::new(&replayed.state),
+            session: Session::new(&replayed.state, &replayed.days),
             subscriptions: Subscriptions::new(replayed.subscriptions),
             marks: Marks::default(),
             state: replayed.state,
@@ -347,6 +264,9 @@ impl Engine {
             queries: HashMap::new(),
             next_query: 0,
             subject_seqs: HashMap::new(),
+            days: replayed.days,
+            snapshot_seq: replayed.snapshot_seq,
+            stored_snapshot_seq: replayed.snapshot_seq,
             journal_seq,
             stored_seq: journal_seq,
             heads,
@@ -403,6 +323,9 @@ impl Engine {
     /// The journal holds everything up to `seq`.
     pub fn on_stored(&mut self, seq: u64) {
         self.stored_seq = self.stored_seq.max(seq);
+        if self.snapshot_seq <= self.stored_seq {
+            self.stored_snapshot_seq = self.snapshot_seq;
+        }
     }
 
     /// The journal's storage is full, or has room again.
@@ -422,6 +345,7 @@ impl Engine {
     pub fn on_timer(&mut self, now: Now, out: &mut Effects) {
         self.hints_left.set(HINTS);
         self.drive_session(now, out);
+        self.begin_day(now, out);
         self.flush_marks(now, out);
         self.look_for_unconfirmed(now, out);
         self.expire_queries(now, out);
@@ -485,6 +409,7 @@ impl Engine {
             ticks: self.tick_counts.received,
             ticks_conflated: self.tick_counts.conflated,
             journal_pending: self.journal_backlog(),
+            snapshot_seq: self.stored_snapshot_seq,
         }
     }
 

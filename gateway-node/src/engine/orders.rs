@@ -1,44 +1,68 @@
 //! Orders, quotes and cancels on their way out: seen this id? → deadline → risk → reference → journal → venue → answer.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use protocol::defect::{Defect, is_planted};
 use protocol::event::OmsEvent;
+use protocol::journal::Private;
 use protocol::oms::OrderKey;
 use protocol::rpc::{CancelAll, CancelledAll, Done};
 use protocol::{
     CancelRequest, ErrorCode, Exchange, GatewayState, LogLevel, Name, OmsState, Order, OrderRequest, OrderStatus,
-    Quote, QuoteRequest, RpcError, Symbol,
+    Quote, QuoteRequest, RpcError, Symbol, Timestamp,
 };
 
 use super::calls::{check_not_past, key};
+use super::day::{past_answer, past_quote_answer};
 use super::{
-    Approval, Caller, EVERYBODY, Effect, Effects, Engine, Now, Private, ReplyTo, Submit, VenueCommand, encode, refusal,
+    Approval, Caller, Days, EVERYBODY, Effect, Effects, Engine, Now, ReplyTo, Submit, VenueCommand, encode, refusal,
 };
 use crate::gateway::{GatewayError, VenueReference};
+use crate::reconcile::Target;
 use crate::risk;
 
 /// Most bytes of a `reference`.
 const MAX_REFERENCE: usize = 256;
 
-/// What a venue's reference stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Target {
-    Order(OrderKey),
-    Quote(OrderKey),
-}
-
-/// The references of everything in a state that was replayed.
-pub(super) fn references_of(state: &OmsState) -> HashMap<VenueReference, Target> {
-    let parse = |text: &Option<Name>| text.as_ref().and_then(|t| t.parse::<VenueReference>().ok());
+/// The references of everything that is known.
+pub(super) fn references_of(state: &OmsState, days: &Days) -> HashMap<VenueReference, Target> {
+    let parse = |text: &Name| text.parse::<VenueReference>().ok();
     let orders = state
         .orders()
         .iter()
-        .filter_map(|(key, order)| Some((parse(&order.venue_reference)?, Target::Order(key.clone()))));
+        .filter_map(|(key, order)| Some((parse(order.venue_reference.as_ref()?)?, Target::Order(key.clone()))));
     let quotes = state
         .quotes()
         .iter()
-        .filter_map(|(key, quote)| Some((parse(&quote.venue_reference)?, Target::Quote(key.clone()))));
-    orders.chain(quotes).collect()
+        .filter_map(|(key, quote)| Some((parse(quote.venue_reference.as_ref()?)?, Target::Quote(key.clone()))));
+    let past = days.past_references().filter_map(|(reference, key, is_quote)| {
+        let target = if is_quote { Target::Quote(key.clone()) } else { Target::Order(key.clone()) };
+        Some((parse(reference)?, target))
+    });
+    past.chain(orders).chain(quotes).collect()
+}
+
+/// An order or a quote that was handed to the venue's adapter, of which the venue has said nothing yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unconfirmed {
+    /// When it was handed over.
+    pub sent: Duration,
+    /// When the venue was last asked about it.
+    pub asked: Duration,
+}
+
+/// Who sends an order or a quote, and how.
+pub(super) struct To<'a> {
+    pub reply: ReplyTo,
+    pub caller: &'a Caller,
+    pub deadline_ms: i64,
+    pub traceid: Option<Name>,
+}
+
+/// A deadline as it is journalled; one beyond what a calendar holds is none.
+fn instant(deadline_ms: i64) -> Option<Timestamp> {
+    chrono::DateTime::from_timestamp_millis(deadline_ms).map(|time| time.fixed_offset())
 }
 
 /// Whether an order is what this request made: the table of ids is the journal itself.
@@ -76,15 +100,14 @@ impl Engine {
     pub(super) fn send_order(
         &mut self,
         now: Now,
-        reply: ReplyTo,
-        caller: &Caller,
-        deadline_ms: i64,
+        to: To<'_>,
         request: OrderRequest,
         out: &mut Effects,
     ) -> Result<(), RpcError> {
+        let To { reply, caller, deadline_ms, traceid } = to;
         check_id(&request.orderid, &request.reference)?;
         let key = OrderKey { owner: caller.owner.clone(), orderid: request.orderid.clone() };
-        if let Some(order) = self.state.order(&key) {
+        if let Some(order) = self.state.order(&key).filter(|_| !is_planted(Defect::Ids)) {
             if !is_same_order(order, &request) {
                 return Err(reused(&key, "an order"));
             }
@@ -94,10 +117,17 @@ impl Engine {
         if self.state.quote(&key).is_some() {
             return Err(reused(&key, "a quote"));
         }
+        if let Some(past) = self.days.past(&key) {
+            let order = past_answer(past, &request, &self.options.gateway).ok_or_else(|| reused(&key, "an order"))?;
+            out.push(Effect::Reply(reply, encode(&order)));
+            return Ok(());
+        }
+        self.days.check_age(&key.orderid, self.options.keep_ids_days)?;
         check_not_past(now, deadline_ms)?;
         self.check_open_for(&key.owner)?;
         let contract = self.contract(&request.instrument())?;
         let mut order = request.to_order(&self.options.gateway, &caller.owner);
+        order.traceid.clone_from(&traceid);
         match risk::check_order(request, contract) {
             Err(error) => {
                 order.status = OrderStatus::Rejected;
@@ -108,12 +138,21 @@ impl Engine {
             Ok(approved) => {
                 let reference = self.session.allocate();
                 order.venue_reference = Some(reference.to_string().into());
+                order.deadline = instant(deadline_ms);
                 self.references.insert(reference.clone(), Target::Order(key.clone()));
                 self.record(now, OmsEvent::Order(order), out);
                 self.unsent.insert(key.clone(), false);
                 let approval = Approval::Order(approved);
                 let leave_by = now.mono_at(deadline_ms);
-                out.push(Effect::Submit(Box::new(Submit { key, reference, approval, deadline_ms, leave_by, reply })));
+                out.push(Effect::Submit(Box::new(Submit {
+                    key,
+                    reference,
+                    approval,
+                    deadline_ms,
+                    leave_by,
+                    traceid,
+                    reply,
+                })));
             }
         }
         Ok(())
@@ -122,12 +161,11 @@ impl Engine {
     pub(super) fn send_quote(
         &mut self,
         now: Now,
-        reply: ReplyTo,
-        caller: &Caller,
-        deadline_ms: i64,
+        to: To<'_>,
         request: QuoteRequest,
         out: &mut Effects,
     ) -> Result<(), RpcError> {
+        let To { reply, caller, deadline_ms, traceid } = to;
         check_id(&request.quoteid, &request.reference)?;
         let key = OrderKey { owner: caller.owner.clone(), orderid: request.quoteid.clone() };
         if let Some(quote) = self.state.quote(&key) {
@@ -140,10 +178,18 @@ impl Engine {
         if self.state.order(&key).is_some() {
             return Err(reused(&key, "an order"));
         }
+        if let Some(past) = self.days.past(&key) {
+            let quote =
+                past_quote_answer(past, &request, &self.options.gateway).ok_or_else(|| reused(&key, "a quote"))?;
+            out.push(Effect::Reply(reply, encode(&quote)));
+            return Ok(());
+        }
+        self.days.check_age(&key.orderid, self.options.keep_ids_days)?;
         check_not_past(now, deadline_ms)?;
         self.check_open_for(&key.owner)?;
         let contract = self.contract(&request.instrument())?;
         let mut quote = request.to_quote(&self.options.gateway, &caller.owner);
+        quote.traceid.clone_from(&traceid);
         match risk::check_quote(request, contract) {
             Err(error) => {
                 quote.status = OrderStatus::Rejected;
@@ -154,12 +200,21 @@ impl Engine {
             Ok(approved) => {
                 let reference = self.session.allocate();
                 quote.venue_reference = Some(reference.to_string().into());
+                quote.deadline = instant(deadline_ms);
                 self.references.insert(reference.clone(), Target::Quote(key.clone()));
                 self.record(now, OmsEvent::Quote(quote), out);
                 self.unsent.insert(key.clone(), false);
                 let approval = Approval::Quote(approved);
                 let leave_by = now.mono_at(deadline_ms);
-                out.push(Effect::Submit(Box::new(Submit { key, reference, approval, deadline_ms, leave_by, reply })));
+                out.push(Effect::Submit(Box::new(Submit {
+                    key,
+                    reference,
+                    approval,
+                    deadline_ms,
+                    leave_by,
+                    traceid,
+                    reply,
+                })));
             }
         }
         Ok(())
@@ -217,16 +272,18 @@ impl Engine {
     /// The adapter took it. The answer shows the intent, which is stored.
     pub fn on_sent(&mut self, now: Now, submit: &Submit, out: &mut Effects) {
         self.unsent.remove(&submit.key);
-        self.unconfirmed.insert(submit.key.clone(), now.mono);
+        self.unconfirmed.insert(submit.key.clone(), Unconfirmed { sent: now.mono, asked: now.mono });
         let answer = match &submit.approval {
             Approval::Order(request) => {
                 let mut order = request.to_order(&self.options.gateway, &submit.key.owner);
                 order.venue_reference = Some(submit.reference.to_string().into());
+                order.traceid.clone_from(&submit.traceid);
                 encode(&order)
             }
             Approval::Quote(request) => {
                 let mut quote = request.to_quote(&self.options.gateway, &submit.key.owner);
                 quote.venue_reference = Some(submit.reference.to_string().into());
+                quote.traceid.clone_from(&submit.traceid);
                 encode(&quote)
             }
         };
@@ -382,7 +439,7 @@ impl Engine {
         let late: Vec<OrderKey> = self
             .unconfirmed
             .iter()
-            .filter(|(_, since)| now.mono.saturating_sub(**since) > patience)
+            .filter(|(_, unconfirmed)| now.mono.saturating_sub(unconfirmed.asked) > patience)
             .map(|(key, _)| key.clone())
             .collect();
         if late.is_empty() || !self.session.is_logged_in() {
@@ -395,9 +452,11 @@ impl Engine {
                 format!("order {} is not confirmed after {} s: asking the venue", key.orderid, patience.as_secs()),
                 out,
             );
-            self.unconfirmed.insert(key.clone(), now.mono);
+            if let Some(unconfirmed) = self.unconfirmed.get_mut(key) {
+                unconfirmed.asked = now.mono;
+            }
         }
-        out.push(Effect::Venue(VenueCommand::Snapshot));
+        self.ask_for_snapshot(now, out);
     }
 }
 

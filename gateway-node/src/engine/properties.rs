@@ -173,7 +173,11 @@ impl World {
                     position += 1;
                     self.unstored.push_back((position, self.epoch, entry));
                 }
-                Effect::Submit(_) | Effect::Reply(..) | Effect::Heads(_) | Effect::ReadEvents(..) => {
+                Effect::Submit(_)
+                | Effect::Reply(..)
+                | Effect::Heads(_)
+                | Effect::ReadEvents(..)
+                | Effect::Purge(_) => {
                     self.gate.push_back((position, effect));
                 }
                 Effect::Venue(command) => self.command(command),
@@ -259,7 +263,7 @@ impl World {
         }
         let deadline_ms = Some(self.now.millis() + 3_000);
         let mut out = Vec::new();
-        let call = Call { reply, caller: Caller::anonymous("test"), deadline_ms, request };
+        let call = Call { reply, caller: Caller::anonymous("test"), deadline_ms, traceid: None, request };
         self.engine.on_call(self.now, call, &mut out);
         self.perform(out);
         reply

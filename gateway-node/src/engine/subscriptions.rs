@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use protocol::journal::Private;
 use protocol::rpc::Done;
 use protocol::{ErrorCode, InstrumentId, LogLevel, Name, RpcError};
 
-use super::{Caller, Effect, Effects, Engine, Now, Private, ReplyTo, VenueCommand, encode};
+use super::{Caller, Effect, Effects, Engine, Now, ReplyTo, VenueCommand, encode};
 
 /// The caller that stands for the node's own configuration.
 const CONFIGURED: &str = "(configuration)";
@@ -26,6 +27,13 @@ impl Subscriptions {
             callers.entry(instrument).or_default().insert(caller);
         }
         Subscriptions { callers, asked: BTreeSet::new() }
+    }
+
+    /// Who wants which ticks, the configuration's own wishes aside.
+    pub fn all(&self) -> Vec<(InstrumentId, Name)> {
+        let one = |instrument: &InstrumentId, caller: &Name| (instrument.clone(), caller.clone());
+        let each = self.callers.iter().flat_map(|(i, callers)| callers.iter().map(move |caller| one(i, caller)));
+        each.filter(|(_, caller)| caller != CONFIGURED).collect()
     }
 
     pub fn len(&self) -> usize {

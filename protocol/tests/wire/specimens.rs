@@ -125,6 +125,8 @@ pub fn order() -> Order {
     order.status = OrderStatus::PartTraded;
     order.datetime = Some(time("2018-10-12T21:00:01.250+08:00"));
     order.venue_reference = Some("1-1804-17/42".into());
+    order.traceid = Some("4bf92f3577b34da6a3ce929d0e0e4736".into());
+    order.deadline = Some(time("2018-10-12T21:00:31.250+08:00"));
     order.reason = Some("4 of 10 lots filled".to_owned());
     order.extra = extra("OrderSysID", "      112233".into());
     order
@@ -145,6 +147,7 @@ pub fn trade() -> Trade {
         trading_day: day(2018, 10, 15),
         reference: "dual_thrust-7".into(),
         owner: "STRAT_A".into(),
+        traceid: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
         extra: extra("OrderSysID", "      112233".into()),
     }
 }
@@ -171,6 +174,8 @@ pub fn quote() -> Quote {
     quote.status = OrderStatus::Cancelled;
     quote.datetime = Some(time("2025-03-03T21:15:00.001+08:00"));
     quote.venue_reference = Some("1-1804-17/43".into());
+    quote.traceid = Some("4bf92f3577b34da6a3ce929d0e0e4737".into());
+    quote.deadline = Some(time("2025-03-03T21:15:30.001+08:00"));
     quote.reason = Some("cancelled by its owner".to_owned());
     quote.extra = extra("QuoteSysID", "7".into());
     quote
@@ -255,6 +260,7 @@ pub fn status() -> Status {
         ticks: 104_233,
         ticks_conflated: 3,
         journal_pending: 2,
+        snapshot_seq: 90_001,
     }
 }
 

@@ -214,15 +214,19 @@ pub fn order_request() -> impl Strategy<Value = OrderRequest> {
 
 pub fn order() -> impl Strategy<Value = Order> {
     let state = (float(), member(OrderStatus::ALL), of(timestamp()), of(name()), of(text()));
-    (order_request(), name(), name(), state, extra()).prop_map(
-        |(request, gateway, owner, (traded, status, datetime, venue_reference, reason), extra)| Order {
-            traded,
-            status,
-            datetime,
-            venue_reference,
-            reason,
-            extra,
-            ..request.to_order(&gateway, &owner)
+    (order_request(), name(), name(), state, of(name()), of(timestamp()), extra()).prop_map(
+        |(request, gateway, owner, (traded, status, datetime, venue_reference, reason), traceid, deadline, extra)| {
+            Order {
+                traceid,
+                deadline,
+                traded,
+                status,
+                datetime,
+                venue_reference,
+                reason,
+                extra,
+                ..request.to_order(&gateway, &owner)
+            }
         },
     )
 }
@@ -230,9 +234,11 @@ pub fn order() -> impl Strategy<Value = Order> {
 pub fn trade() -> impl Strategy<Value = Trade> {
     let what = (name(), instrument(), order_id(), name(), member(Direction::ALL), member(Offset::ALL));
     let when = (of(timestamp()), of(date()));
-    (what, float(), float(), when, name(), name(), extra()).prop_map(
-        |((gateway_name, id, orderid, tradeid, direction, offset), price, volume, when, reference, owner, extra)| {
+    (what, float(), float(), when, name(), name(), of(name()), extra()).prop_map(
+        |(what, price, volume, when, reference, owner, traceid, extra)| {
+            let (gateway_name, id, orderid, tradeid, direction, offset) = what;
             Trade {
+                traceid,
                 gateway_name,
                 symbol: id.symbol,
                 exchange: id.exchange,
@@ -274,16 +280,21 @@ pub fn quote_request() -> impl Strategy<Value = QuoteRequest> {
 
 pub fn quote() -> impl Strategy<Value = Quote> {
     let state = (float(), float(), member(OrderStatus::ALL), of(timestamp()), of(name()), of(text()));
-    (quote_request(), name(), name(), state, extra()).prop_map(
-        |(request, gateway, owner, (bid_traded, ask_traded, status, datetime, venue_reference, reason), extra)| Quote {
-            bid_traded,
-            ask_traded,
-            status,
-            datetime,
-            venue_reference,
-            reason,
-            extra,
-            ..request.to_quote(&gateway, &owner)
+    (quote_request(), name(), name(), state, of(name()), of(timestamp()), extra()).prop_map(
+        |(request, gateway, owner, state, traceid, deadline, extra)| {
+            let (bid_traded, ask_traded, status, datetime, venue_reference, reason) = state;
+            Quote {
+                traceid,
+                deadline,
+                bid_traded,
+                ask_traded,
+                status,
+                datetime,
+                venue_reference,
+                reason,
+                extra,
+                ..request.to_quote(&gateway, &owner)
+            }
         },
     )
 }
@@ -359,7 +370,7 @@ pub fn events_page() -> impl Strategy<Value = EventsPage> {
 
 pub fn status() -> impl Strategy<Value = Status> {
     let who = (name(), member(&STATES), of(text()), name(), name(), name());
-    let counts = (any::<[u64; 7]>(), any::<u32>());
+    let counts = (any::<[u64; 8]>(), any::<u32>());
     (who, counts, timestamp(), of(date()), vec(name(), 0..3)).prop_map(
         |((gateway_name, state, reason, version, node, venue), (n, protocol_version), time, trading_day, halted)| {
             Status {
@@ -380,6 +391,7 @@ pub fn status() -> impl Strategy<Value = Status> {
                 ticks: n[4],
                 ticks_conflated: n[5],
                 journal_pending: n[6],
+                snapshot_seq: n[7],
             }
         },
     )
