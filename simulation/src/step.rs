@@ -119,7 +119,7 @@ pub enum ClientInput {
     /// A heartbeat.
     Heartbeat { epoch: u64 },
     /// A stored entry was republished.
-    Published { epoch: u64, event: Rc<OmsEvent> },
+    Published { sequence: u64, epoch: u64, event: Rc<OmsEvent> },
 }
 
 /// What a call came to.

@@ -192,10 +192,10 @@ impl Outside {
             JournalInput::Append { flight, id, expected, entry } => {
                 let stored = self.journal.append(now, &id, &expected, entry.clone());
                 self.note(|| format!("journal: append {id} of node {}: {stored:?} {}", from.node, entry_line(&entry)));
-                if let Ok((_, false)) = stored {
+                if let Ok((sequence, false)) = stored {
                     let epoch = parse_message_id(&id).map_or(0, |(epoch, _)| epoch);
                     self.truth.on_stored(epoch, &entry);
-                    self.publish(epoch, &entry);
+                    self.publish(sequence, epoch, &entry);
                 }
                 let (ack_lost, at) = (self.swarm.ack_lost, self.arrival());
                 if self.chance(ack_lost) {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::{fetch_nats, python, workspace};
+use crate::{fetch_nats, python, simulate, workspace};
 
 /// Options of `test`.
 #[derive(clap::Args)]
@@ -31,5 +31,10 @@ pub fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
         test.arg("--workspace");
     }
     test.args(&args.cargo_test).env("GATEMESH_NATS_SERVER", nats_server).env("GATEMESH_PYTHON", python);
-    workspace::run_for_code(&mut test)
+    let tested = workspace::run_for_code(&mut test)?;
+    // The judges are judged apart: what they are built with must not be in what is tested above.
+    if tested != ExitCode::SUCCESS || !args.cargo_test.is_empty() {
+        return Ok(tested);
+    }
+    simulate::judge()
 }
