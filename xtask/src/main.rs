@@ -1,6 +1,7 @@
 //! What README's commands call: `cargo xtask demo`, `cargo xtask test` and what they need.
 
 mod bench;
+mod chaos;
 mod demo;
 mod fetch_nats;
 mod process;
@@ -38,6 +39,11 @@ enum Task {
     #[command(after_help = "Examples:\n  cargo xtask simulate\n  cargo xtask simulate --histories 1000\n  \
                             cargo xtask simulate --seed 42\n  cargo xtask simulate --judge", disable_help_flag = true)]
     Simulate(simulate::SimulateArgs),
+    /// Break a whole installation again and again while clients trade, and judge whether anything was lost
+    #[command(after_help = "Examples:\n  cargo xtask chaos\n  cargo xtask chaos --minutes 30 --nodes 3\n  \
+                            cargo xtask chaos --seed 7 --faults 'kill the leading,silent' --rounds 20\n  \
+                            cargo xtask chaos --judge")]
+    Chaos(chaos::ChaosArgs),
     /// Download the pinned nats-server into .tools, check it, and print its path
     FetchNats,
 }
@@ -48,6 +54,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Simulate(args) => simulate::run(&args),
+        Task::Chaos(args) => chaos::run(&args),
         Task::FetchNats => fetch_nats::fetch().map(|program| {
             println!("{}", program.display());
             ExitCode::SUCCESS

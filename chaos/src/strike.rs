@@ -1,0 +1,179 @@
+//! One fault, carried out on the installation and healed again.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use client_sdk::GatewayHandle;
+use gateway_node::gateway::sim::control::{self, Control};
+use nix::sys::signal::Signal;
+
+use crate::brokers;
+use crate::clock::now_us;
+use crate::fault::{Fault, Strike};
+use crate::proxy::Line;
+use crate::site::Site;
+use crate::wait::until;
+
+/// Longest wait for somebody to lead, and for a venue to listen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Strikes, holds and heals. Returns when it struck, in microseconds since 1970.
+///
+/// # Errors
+/// If nobody leads, or a program cannot be signalled or started.
+pub async fn strike(site: &mut Site, gateway: &GatewayHandle, strike: Strike) -> anyhow::Result<i64> {
+    let leader = leader(site, gateway).await?;
+    let standby = other_than(leader, site.nodes.len(), strike.which);
+    let broker = strike.which % brokers::COUNT;
+    let client = strike.which % site.clients.len().max(1);
+    tokio::time::sleep(strike.lead).await;
+    let at_us = now_us();
+    match strike.fault {
+        Fault::KillLeader => {
+            site.kill_node(leader).await?;
+            tokio::time::sleep(strike.hold).await;
+            site.start_node(leader)?;
+        }
+        Fault::KillStandby => {
+            let standby = standby.context("there is no standby node: run with --nodes 2 or 3")?;
+            site.kill_node(standby).await?;
+            tokio::time::sleep(strike.hold).await;
+            site.start_node(standby)?;
+        }
+        Fault::StopLeader => {
+            site.stop_node(leader).await?;
+            site.start_node(leader)?;
+        }
+        Fault::FreezeLeader => {
+            site.nodes[leader].signal(Signal::SIGSTOP)?;
+            tokio::time::sleep(strike.hold).await;
+            site.nodes[leader].signal(Signal::SIGCONT)?;
+        }
+        Fault::KillBroker => {
+            site.brokers.kill(broker).await?;
+            tokio::time::sleep(strike.hold).await;
+            site.brokers.start_again(broker)?;
+        }
+        Fault::FreezeBroker => {
+            site.brokers.signal(broker, Signal::SIGSTOP)?;
+            tokio::time::sleep(strike.hold).await;
+            site.brokers.signal(broker, Signal::SIGCONT)?;
+        }
+        Fault::CutNodeBrokers => {
+            site.nodes[leader].set_brokers(Line::Cut);
+            tokio::time::sleep(strike.hold).await;
+            site.nodes[leader].set_brokers(Line::Open);
+        }
+        Fault::StallNodeBrokers => {
+            site.nodes[leader].set_brokers(Line::Stalled);
+            tokio::time::sleep(strike.hold).await;
+            site.nodes[leader].set_brokers(Line::Open);
+        }
+        Fault::SlowNodeBrokers => {
+            site.nodes[leader].set_brokers(Line::Slow(Duration::from_millis(20)));
+            tokio::time::sleep(strike.hold).await;
+            site.nodes[leader].set_brokers(Line::Open);
+        }
+        Fault::CutNodeVenue => {
+            site.nodes[leader].set_venue(Line::Cut);
+            tokio::time::sleep(strike.hold).await;
+            site.nodes[leader].set_venue(Line::Open);
+        }
+        Fault::StallNodeVenue => {
+            site.nodes[leader].set_venue(Line::Stalled);
+            tokio::time::sleep(strike.hold).await;
+            site.nodes[leader].set_venue(Line::Open);
+        }
+        Fault::CutClient => {
+            site.clients[client].set_brokers(Line::Cut);
+            tokio::time::sleep(strike.hold).await;
+            site.clients[client].set_brokers(Line::Open);
+        }
+        Fault::StallClient => {
+            site.clients[client].set_brokers(Line::Stalled);
+            tokio::time::sleep(strike.hold).await;
+            site.clients[client].set_brokers(Line::Open);
+        }
+        Fault::KillClient => {
+            site.kill_client(client).await?;
+            tokio::time::sleep(strike.hold).await;
+            site.start_client(client)?;
+        }
+        Fault::KillVenue => {
+            site.kill_venue().await?;
+            tokio::time::sleep(strike.hold).await;
+            site.start_venue()?;
+        }
+        Fault::VenueDrops => inject(site, &[control::Fault::DropConnection]).await?,
+        Fault::VenueRefusesLogins => {
+            let for_ms = milliseconds(strike.hold);
+            inject(site, &[control::Fault::RefuseLogins { for_ms }, control::Fault::DropConnection]).await?;
+        }
+        Fault::VenueRestarts => inject(site, &[control::Fault::Restart]).await?,
+        Fault::VenueDelays => {
+            let for_ms = milliseconds(strike.hold);
+            inject(site, &[control::Fault::Delay { by_ms: 150, for_ms }]).await?;
+            tokio::time::sleep(strike.hold).await;
+        }
+        Fault::VenueDuplicates => inject(site, &[control::Fault::Duplicate { next: 50 }]).await?,
+        Fault::VenueRepeats => inject(site, &[control::Fault::Repeat { next: 50 }]).await?,
+        Fault::VenueReorders => inject(site, &[control::Fault::Reorder { next: 30 }]).await?,
+        Fault::VenueLoses => inject(site, &[control::Fault::Lose { next: 3 }]).await?,
+        Fault::VenueIsSilent => {
+            let for_ms = milliseconds(strike.hold);
+            inject(site, &[control::Fault::Silence { for_ms }]).await?;
+            tokio::time::sleep(strike.hold).await;
+        }
+        Fault::VenueFillsLate => inject(site, &[control::Fault::LateFill { next: 5 }]).await?,
+    }
+    Ok(at_us)
+}
+
+/// The index of the node that leads.
+async fn leader(site: &mut Site, gateway: &GatewayHandle) -> anyhow::Result<usize> {
+    let name = until("a node to lead", PATIENCE, async || {
+        site.check()?;
+        Ok(gateway.get_status().await.ok().map(|status| status.node))
+    })
+    .await?;
+    let position = site.nodes.iter().position(|node| node.name == name.as_str());
+    position.with_context(|| format!("`{name}` leads, which is none of our nodes"))
+}
+
+/// Another index than `index`, of so many; none, if there is only that one.
+fn other_than(index: usize, count: usize, which: usize) -> Option<usize> {
+    let others = count.checked_sub(1).filter(|others| *others > 0)?;
+    Some((index + 1 + which % others) % count)
+}
+
+async fn inject(site: &Site, faults: &[control::Fault]) -> anyhow::Result<()> {
+    let control = Control::new(site.venue_address().to_string());
+    for fault in faults.iter().copied() {
+        let control = control.clone();
+        // It blocks for at most some seconds.
+        let injected =
+            tokio::task::spawn_blocking(move || control.inject(fault)).await.context("the venue's control")?;
+        if let Err(error) = injected {
+            bail!("the venue was to do {fault:?}: {error:#}");
+        }
+    }
+    Ok(())
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standby_is_never_the_leader() {
+        for which in 0..10 {
+            assert_eq!(other_than(0, 1, which), None);
+            assert_eq!(other_than(1, 2, which), Some(0));
+            assert!(other_than(1, 3, which).is_some_and(|standby| standby != 1 && standby < 3));
+        }
+    }
+}
