@@ -174,7 +174,7 @@ fn print(summary: &Summary) {
     println!("crashes        {:>12}", counts.crashes);
     println!("freezes        {:>12}", counts.freezes);
     println!("takeovers      {:>12}", counts.takeovers);
-    println!("journal        {:>12} entries", counts.entries);
+    println!("journal        {:>12}   entries, {} of them void", counts.entries, counts.voided);
     println!("orders sent    {:>12}   by clients", counts.sent);
     println!("accepted       {:>12}   by the venue, {} trades", counts.accepted, counts.trades);
     println!("not executed   {:>12}   for certain", counts.not_executed);

@@ -36,8 +36,11 @@ enum Task {
     #[command(after_help = "Examples:\n  cargo xtask bench\n  cargo xtask bench --quick")]
     Bench(bench::BenchArgs),
     /// Many histories of crashes, delays and losses, in one thread with a virtual clock: no order lost, doubled, unknown
-    #[command(after_help = "Examples:\n  cargo xtask simulate\n  cargo xtask simulate --histories 1000\n  \
-                            cargo xtask simulate --seed 42\n  cargo xtask simulate --judge", disable_help_flag = true)]
+    #[command(
+        after_help = "Examples:\n  cargo xtask simulate\n  cargo xtask simulate --histories 1000\n  \
+                            cargo xtask simulate --seed 42\n  cargo xtask simulate --judge",
+        disable_help_flag = true
+    )]
     Simulate(simulate::SimulateArgs),
     /// Break a whole installation again and again while clients trade, and judge whether anything was lost
     #[command(after_help = "Examples:\n  cargo xtask chaos\n  cargo xtask chaos --minutes 30 --nodes 3\n  \

@@ -1,5 +1,5 @@
-//! `cargo xtask simulate`: the deterministic simulation, in a profile and a directory of its own, since it is built with
-//! defects that can be planted and no node of a normal build may hold any.
+//! `cargo xtask simulate`: the deterministic simulation, built by itself with defects that can be planted. Cargo unites
+//! the features of what it builds together, so it is never built with them beside a node.
 
 use std::process::ExitCode;
 
@@ -30,7 +30,7 @@ pub fn judge() -> anyhow::Result<ExitCode> {
 }
 
 fn simulate(options: &[String]) -> anyhow::Result<ExitCode> {
-    let mut simulation = workspace::cargo(&["run", "--locked", "--quiet", "-p", "simulation", "--profile", "simulate"]);
+    let mut simulation = workspace::cargo(&["run", "--locked", "--quiet", "-p", "simulation"]);
     simulation.args(["--features", "planted-defects", "--"]).args(options);
     workspace::run_for_code(&mut simulation)
 }
