@@ -126,8 +126,9 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    fn on_published(&mut self, epoch: u64, event: &OmsEvent) {
-        if epoch >= self.epoch {
+    /// What was read already is known, and what comes from an earlier leader is void.
+    fn on_published(&mut self, sequence: u64, epoch: u64, event: &OmsEvent) {
+        if sequence > self.complete_to && epoch >= self.epoch {
             self.epoch = epoch;
             self.state.apply(event);
         }
@@ -208,9 +209,9 @@ impl Client {
             ClientInput::Answer { call, reply } => self.on_answer(out, call, reply),
             ClientInput::Due { ticket, turn } => self.on_due(out, ticket, turn),
             ClientInput::Heartbeat { epoch } => self.heard_epoch = self.heard_epoch.max(epoch),
-            ClientInput::Published { epoch, event } => {
+            ClientInput::Published { sequence, epoch, event } => {
                 if is_of(&event, &self.owner) {
-                    self.mirror.on_published(epoch, &event);
+                    self.mirror.on_published(sequence, epoch, &event);
                 }
             }
         }
@@ -548,14 +549,14 @@ impl Outside {
     }
 
     /// What is stored is republished.
-    pub fn publish(&mut self, epoch: u64, entry: &Rc<Entry>) {
+    pub fn publish(&mut self, sequence: u64, epoch: u64, entry: &Rc<Entry>) {
         let Entry::Event(event) = &**entry else { return };
         let event = Rc::new(event.data.clone());
         for client in 0..self.swarm.clients {
             let lost = self.swarm.publish_lost;
             if !self.chance(lost) {
                 let at = self.published_at(client);
-                self.at(at, Step::Client(client, ClientInput::Published { epoch, event: event.clone() }));
+                self.at(at, Step::Client(client, ClientInput::Published { sequence, epoch, event: event.clone() }));
             }
         }
     }

@@ -1,5 +1,5 @@
 //! The journal's server: stored entries, and what JetStream says to an append (`Nats-Msg-Id`,
-//! `Nats-Expected-Last-Msg-Id`, `Nats-Expected-Last-Sequence`), as tried on a real server.
+//! `Nats-Expected-Last-Sequence`), as tried on a real server.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -13,8 +13,6 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// What the append must find.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expected {
-    /// `Nats-Expected-Last-Msg-Id`.
-    LastId(String),
     /// `Nats-Expected-Last-Sequence`.
     LastSequence(u64),
     /// Nothing: a writer that does not ask.
@@ -32,12 +30,24 @@ pub struct Stored {
     pub entry: Rc<Entry>,
 }
 
+/// What a look at the stream shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Last {
+    /// Sequence of the last entry.
+    pub sequence: u64,
+    /// Its id.
+    pub id: String,
+    /// The epoch of the last `LeaderStarted`.
+    pub leader: u64,
+}
+
 /// See the module.
 #[derive(Default)]
 pub struct JournalServer {
     stored: Vec<Stored>,
     /// Entries up to here are purged.
     purged: u64,
+    leader: u64,
     ids: HashMap<String, (u64, Duration)>,
     /// Nothing is taken until then; what comes meanwhile waits.
     pub stalled_until: Duration,
@@ -81,10 +91,11 @@ impl JournalServer {
         self.stored.len() as u64
     }
 
-    /// Sequence and id of the last entry.
+    /// The last entry, and the last `LeaderStarted`.
     #[must_use]
-    pub fn last(&self) -> (u64, String) {
-        (self.last_sequence(), self.stored.last().map(|s| s.id.clone()).unwrap_or_default())
+    pub fn last(&self) -> Last {
+        let id = self.stored.last().map(|s| s.id.clone()).unwrap_or_default();
+        Last { sequence: self.last_sequence(), id, leader: self.leader }
     }
 
     /// An append arrives: the sequence that it is stored at, and whether it had been stored before.
@@ -103,12 +114,6 @@ impl JournalServer {
         }
         // A retried append that was stored is refused here, even with the same id.
         match expected {
-            Expected::LastId(behind) => {
-                let last = self.stored.last().map_or("", |s| s.id.as_str());
-                if last != behind {
-                    return Err(format!("wrong last msg ID: {last}"));
-                }
-            }
             Expected::LastSequence(sequence) if *sequence != self.last_sequence() => {
                 return Err(format!("wrong last sequence: {}", self.last_sequence()));
             }
@@ -120,6 +125,9 @@ impl JournalServer {
             return Ok((*sequence, true));
         }
         let epoch = parse_message_id(id).map_or(0, |(epoch, _)| epoch);
+        if matches!(*entry, Entry::Private(Private::LeaderStarted { .. })) {
+            self.leader = epoch;
+        }
         self.stored.push(Stored { id: id.to_owned(), epoch, entry });
         let sequence = self.last_sequence();
         self.ids.insert(id.to_owned(), (sequence, now));
@@ -157,17 +165,17 @@ mod tests {
     fn appends_are_refused_behind_anything_else() {
         let mut server = JournalServer::default();
         let now = Duration::ZERO;
-        let behind = |id: &str| Expected::LastId(id.to_owned());
+        let behind = Expected::LastSequence;
         assert_eq!(server.append(now, "1-0", &Expected::LastSequence(0), entry()), Ok((1, false)));
-        assert_eq!(server.append(now, "1-1", &behind("1-0"), entry()), Ok((2, false)));
-        assert!(server.append(now, "1-1", &behind("1-0"), entry()).is_err(), "a retried one that was stored");
-        assert!(server.append(now, "1-3", &behind("1-2"), entry()).is_err(), "one behind a lost one");
+        assert_eq!(server.append(now, "1-1", &behind(1), entry()), Ok((2, false)));
+        assert!(server.append(now, "1-1", &behind(1), entry()).is_err(), "a retried one that was stored");
+        assert!(server.append(now, "1-3", &behind(3), entry()).is_err(), "one behind a lost one");
         assert!(server.append(now, "2-0", &Expected::LastSequence(1), entry()).is_err());
         assert_eq!(server.append(now, "1-1", &Expected::Anything, entry()), Ok((2, true)), "de-duplicated");
         server.restart();
         assert_eq!(server.append(now, "1-1", &Expected::Anything, entry()), Ok((3, false)));
         server.full_until = Duration::from_secs(1);
-        assert!(server.append(now, "1-2", &behind("1-1"), entry()).is_err());
-        assert_eq!(server.last(), (3, "1-1".to_owned()));
+        assert!(server.append(now, "1-2", &behind(3), entry()).is_err());
+        assert_eq!(server.last(), Last { sequence: 3, id: "1-1".to_owned(), leader: 0 });
     }
 }

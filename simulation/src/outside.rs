@@ -44,6 +44,8 @@ pub struct Counts {
     pub never_arrived: u64,
     /// Entries of the journal.
     pub entries: u64,
+    /// Of these, how many came from a leader that had been replaced.
+    pub voided: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -59,6 +61,7 @@ impl std::ops::AddAssign for Counts {
         self.stale += more.stale;
         self.never_arrived += more.never_arrived;
         self.entries += more.entries;
+        self.voided += more.voided;
     }
 }
 

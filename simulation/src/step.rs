@@ -10,7 +10,7 @@ use protocol::Name;
 use protocol::event::OmsEvent;
 use protocol::journal::Entry;
 
-use crate::journal_server::Expected;
+use crate::journal_server::{Expected, Last};
 use crate::lease_server::LeaseAnswer;
 use crate::swarm::Fault;
 use crate::venue::{ConnectionId, VenueInput};
@@ -82,7 +82,7 @@ pub enum NodeInput {
     /// It is time to look at the journal's last entry.
     LookDue { look: u64 },
     /// The journal's last entry, or that no answer came in time.
-    Looked { look: u64, last: Option<(u64, String)> },
+    Looked { look: u64, last: Option<Last> },
     /// The venue speaks; `gap` if something before it was lost.
     Venue { connection: ConnectionId, gap: bool, event: Option<Box<VenueEvent>> },
     /// A call.
@@ -119,7 +119,7 @@ pub enum ClientInput {
     /// A heartbeat.
     Heartbeat { epoch: u64 },
     /// A stored entry was republished.
-    Published { epoch: u64, event: Rc<OmsEvent> },
+    Published { sequence: u64, epoch: u64, event: Rc<OmsEvent> },
 }
 
 /// What a call came to.

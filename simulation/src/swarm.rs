@@ -123,7 +123,7 @@ impl Swarm {
         Swarm {
             nodes: if rng.random_bool(0.3) { 3 } else { 2 },
             clients: rng.random_range(1..3),
-            active: Duration::from_secs(rng.random_range(10..40)),
+            active: Duration::from_secs(rng.random_range(6..25)),
             between_actions: Duration::from_millis(rng.random_range(150..1_500)),
             between_faults: Duration::from_millis(rng.random_range(1_500..12_000)),
             faults,

@@ -59,6 +59,7 @@ pub fn run(seed: u64, log: StepLog) -> Ended {
     out.counts.trades = out.truth.trades.len() as u64;
     out.counts.accepted = out.truth.accepted().len() as u64;
     out.counts.stale = out.truth.stale;
+    out.counts.voided = out.truth.voided;
     out.counts.entries = out.journal.last_sequence();
     let (counts, finding) = (out.counts, out.truth.finding().map(str::to_owned));
     Ended { counts, finding, lines: out.into_log() }

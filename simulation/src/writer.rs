@@ -9,7 +9,7 @@ use gateway_node::journal::chain::{Append, Chain, Said};
 use protocol::defect::{Defect, is_planted};
 use protocol::journal::{Entry, parse_message_id};
 
-use crate::journal_server::Expected;
+use crate::journal_server::{Expected, Last};
 use crate::outside::Outside;
 use crate::step::{Flight, JournalInput, NodeInput, Process, Step, millis};
 
@@ -91,8 +91,9 @@ impl Writer {
         self.in_flight.push_back(Unanswered { flight, stored: None });
         let late = NodeInput::Ack { flight, stored: Err("no ack in time".to_owned()) };
         out.after(ACK_PATIENCE, Step::Node(self.process, late));
-        let Append { id, behind, entry, .. } = append;
-        let expected = if is_planted(Defect::Fence) { Expected::Anything } else { Expected::LastId(behind) };
+        let Append { id, behind_sequence, entry, .. } = append;
+        let expected =
+            if is_planted(Defect::Fence) { Expected::Anything } else { Expected::LastSequence(behind_sequence) };
         let lost = out.swarm.append_lost;
         if out.chance(lost) {
             out.note(|| format!("append {id} is lost"));
@@ -158,12 +159,15 @@ impl Writer {
     }
 
     /// The stream's last entry, or the end of waiting for it.
-    pub fn on_looked(&mut self, out: &mut Outside, look: u64, last: Option<(u64, String)>) -> WriterSaid {
+    pub fn on_looked(&mut self, out: &mut Outside, look: u64, last: Option<Last>) -> WriterSaid {
         let Some(wait) = self.looking.filter(|_| look == self.look) else { return WriterSaid::Nothing };
-        let Some((sequence, id)) = last else {
+        let Some(Last { sequence, id, leader }) = last else {
             self.look_later(out, (wait * 2).min(millis(1_000)));
             return WriterSaid::Nothing;
         };
+        if leader > self.chain.epoch() && !is_planted(Defect::Fence) {
+            return WriterSaid::Fenced(format!("epoch {leader} leads"));
+        }
         match self.chain.on_last(sequence, &id) {
             Said::Stored(sequence) => self.stored = self.stored.max(sequence),
             Said::Unclear(why) | Said::Fenced(why) => return WriterSaid::Fenced(why),
@@ -192,10 +196,10 @@ impl Outside {
             JournalInput::Append { flight, id, expected, entry } => {
                 let stored = self.journal.append(now, &id, &expected, entry.clone());
                 self.note(|| format!("journal: append {id} of node {}: {stored:?} {}", from.node, entry_line(&entry)));
-                if let Ok((_, false)) = stored {
+                if let Ok((sequence, false)) = stored {
                     let epoch = parse_message_id(&id).map_or(0, |(epoch, _)| epoch);
                     self.truth.on_stored(epoch, &entry);
-                    self.publish(epoch, &entry);
+                    self.publish(sequence, epoch, &entry);
                 }
                 let (ack_lost, at) = (self.swarm.ack_lost, self.arrival());
                 if self.chance(ack_lost) {

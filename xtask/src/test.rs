@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::{chaos, fetch_nats, python, workspace};
+use crate::{chaos, fetch_nats, python, simulate, workspace};
 
 /// Options of `test`.
 #[derive(clap::Args)]
@@ -34,6 +34,11 @@ pub fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
     let tested = workspace::run_for_code(&mut test)?;
     if tested != ExitCode::SUCCESS || !args.cargo_test.is_empty() {
         return Ok(tested);
+    }
+    // The judges are judged apart: what they are built with must not be in what is tested above.
+    let judged = simulate::judge()?;
+    if judged != ExitCode::SUCCESS {
+        return Ok(judged);
     }
     // By itself and last: it needs the machine, and would disturb the timing of the tests.
     chaos::short(&nats_server)

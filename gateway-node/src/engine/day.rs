@@ -116,7 +116,8 @@ fn allocated(orderid: &OrderId) -> Option<i64> {
 /// What stays of a state, and what is remembered of the rest.
 fn roll(state: &OmsState, days: &Days, rolls: &[Timestamp], now: Timestamp) -> (Vec<OmsEvent>, Vec<PastOrder>) {
     let mut kept = Vec::new();
-    let is_kept = |past: &&PastOrder| rolls.first().is_some_and(|oldest| past.rolled >= *oldest);
+    // By which roll it was, not by when: clocks of successive leaders differ, and may step.
+    let is_kept = |past: &&PastOrder| rolls.contains(&past.rolled);
     let mut past: Vec<PastOrder> = days.past.values().filter(is_kept).cloned().collect();
     for (key, order) in state.orders() {
         if order.is_active() || !days.ended.contains(key) {
