@@ -6,14 +6,23 @@ use anyhow::{Context as _, bail};
 use client_sdk::GatewayHandle;
 use gateway_node::gateway::sim::control::{self, Control};
 use nix::sys::signal::Signal;
+use tokio::time::Instant;
 
 use crate::brokers;
 use crate::clock::now_us;
 use crate::fault::{Fault, Strike};
 use crate::proxy::Line;
 use crate::site::Site;
+use crate::trader::Command;
 use crate::wait::until;
 
+/// Orders of each client that are sent at once just before a fault.
+const BURST: usize = 6;
+/// How often that is tried, and how long calls may take to be under way.
+const BURSTS: usize = 50;
+const BURST_PATIENCE: Duration = Duration::from_millis(50);
+/// Calls that must be under way when a fault strikes: one may end while it does.
+const LEAST_UNDER_WAY: usize = 3;
 /// Longest wait for somebody to lead, and for a venue to listen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -26,7 +35,7 @@ pub async fn strike(site: &mut Site, gateway: &GatewayHandle, strike: Strike) ->
     let standby = other_than(leader, site.nodes.len(), strike.which);
     let broker = strike.which % brokers::COUNT;
     let client = strike.which % site.clients.len().max(1);
-    tokio::time::sleep(strike.lead).await;
+    orders_under_way(site, strike.lead).await?;
     let at_us = now_us();
     match strike.fault {
         Fault::KillLeader => {
@@ -127,6 +136,26 @@ pub async fn strike(site: &mut Site, gateway: &GatewayHandle, strike: Strike) ->
         Fault::VenueFillsLate => inject(site, &[control::Fault::LateFill { next: 5 }]).await?,
     }
     Ok(at_us)
+}
+
+/// Lets every client send some orders at once, `lead` before this returns, and sees to it that calls are under way then.
+async fn orders_under_way(site: &mut Site, lead: Duration) -> anyhow::Result<()> {
+    for _ in 0..BURSTS {
+        site.read_diaries()?;
+        site.tell_clients(|_| Command::Burst(BURST)).await?;
+        tokio::time::sleep(lead).await;
+        let end = Instant::now() + BURST_PATIENCE;
+        while Instant::now() < end {
+            site.read_diaries()?;
+            if site.clients.iter().map(|client| client.flight.under_way()).sum::<usize>() >= LEAST_UNDER_WAY {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    bail!(
+        "{BURSTS} times the clients were to send {BURST} orders each at once, and no {LEAST_UNDER_WAY} were under way"
+    );
 }
 
 /// The index of the node that leads.
