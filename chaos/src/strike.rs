@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use client_sdk::GatewayHandle;
-use gateway_node::gateway::sim::control::{self, Control};
+use gateway_node::gateway::sim::control::{self, Control, FaultCounts};
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
@@ -116,6 +116,7 @@ pub async fn strike(site: &mut Site, gateway: &GatewayHandle, strike: Strike) ->
         Fault::VenueDrops => inject(site, &[control::Fault::DropConnection]).await?,
         Fault::VenueRefusesLogins => {
             let for_ms = milliseconds(strike.hold);
+            // Nobody logs in before the connection is gone.
             inject(site, &[control::Fault::RefuseLogins { for_ms }, control::Fault::DropConnection]).await?;
         }
         Fault::VenueRestarts => inject(site, &[control::Fault::Restart]).await?,
@@ -175,18 +176,47 @@ fn other_than(index: usize, count: usize, which: usize) -> Option<usize> {
     Some((index + 1 + which % others) % count)
 }
 
-async fn inject(site: &Site, faults: &[control::Fault]) -> anyhow::Result<()> {
+/// Makes the venue do what it should not, and waits until it has done all of it at least once.
+async fn inject(site: &mut Site, faults: &[control::Fault]) -> anyhow::Result<()> {
     let control = Control::new(site.venue_address().to_string());
+    let before = counts(&control).await?;
     for fault in faults.iter().copied() {
         let control = control.clone();
         // It blocks for at most some seconds.
-        let injected =
-            tokio::task::spawn_blocking(move || control.inject(fault)).await.context("the venue's control")?;
-        if let Err(error) = injected {
+        let injected = tokio::task::spawn_blocking(move || control.inject(fault)).await;
+        if let Err(error) = injected.context("the venue's control")? {
             bail!("the venue was to do {fault:?}: {error:#}");
         }
     }
-    Ok(())
+    until(&format!("the venue to do {faults:?}"), PATIENCE, async || {
+        site.check()?;
+        let now = counts(&control).await?;
+        Ok(faults.iter().all(|fault| effect(*fault, &now) > effect(*fault, &before)).then_some(()))
+    })
+    .await
+}
+
+async fn counts(control: &Control) -> anyhow::Result<FaultCounts> {
+    let control = control.clone();
+    let counts = tokio::task::spawn_blocking(move || control.counts()).await.context("the venue's control")?;
+    Ok(counts?.faults)
+}
+
+/// How often a fault has had an effect.
+fn effect(fault: control::Fault, counts: &FaultCounts) -> u64 {
+    match fault {
+        control::Fault::DropConnection => counts.connections_dropped,
+        control::Fault::RefuseLogins { .. } => counts.logins_refused,
+        control::Fault::Delay { .. } | control::Fault::Silence { .. } => counts.held,
+        control::Fault::Duplicate { .. } => counts.duplicated,
+        control::Fault::Repeat { .. } => counts.repeated,
+        control::Fault::Reorder { .. } => counts.reordered,
+        control::Fault::Lose { .. } => counts.lost,
+        control::Fault::LateFill { .. } => counts.late_fills,
+        control::Fault::Restart => counts.restarts,
+        // Rejections are in the ledger, and never asked for here.
+        control::Fault::RejectOrders { .. } => 0,
+    }
 }
 
 fn milliseconds(duration: Duration) -> u64 {
