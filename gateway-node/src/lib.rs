@@ -326,6 +326,7 @@ async fn lead_gateway(
     let gateway = (spec.factory)(name, sink)?;
     let mut options = EngineOptions::new(name.clone(), shared.node.clone(), epoch);
     options.subscribe.clone_from(&spec.subscribe);
+    options.lease = shared.lease.max_age;
     options.keep_days = shared.journal.keep_days;
     options.keep_ids_days = shared.journal.keep_ids_days;
     let engine = Engine::new(options, led.replayed, led.base);

@@ -12,7 +12,7 @@ use protocol::oms::{OrderKey, TradeKey};
 use protocol::value::OWNER_EXTERNAL;
 use protocol::{
     ErrorCode, GatewayState, InstrumentId, LogLevel, Name, OmsState, Order, OrderId, OrderRequest, Quote, QuoteRequest,
-    RpcError, Timestamp,
+    RpcError, Timestamp, Trade,
 };
 
 use super::{Effect, Effects, Engine, Now};
@@ -132,7 +132,9 @@ fn roll(state: &OmsState, days: &Days, rolls: &[Timestamp], now: Timestamp) -> (
             past.push(past_quote(quote, now));
         }
     }
-    let trades = state.trades().iter().filter(|(key, _)| !days.old_trades.contains(key));
+    // A roll may be late: then trades of the day that ends now are in front of its snapshot too.
+    let is_of_before = |trade: &Trade| trade.trading_day.is_none_or(|of| days.day.is_none_or(|day| of < day));
+    let trades = state.trades().iter().filter(|(key, trade)| !days.old_trades.contains(key) || !is_of_before(trade));
     kept.extend(trades.map(|(_, trade)| OmsEvent::Trade(trade.clone())));
     kept.extend(state.positions().values().cloned().map(OmsEvent::Position));
     kept.extend(state.accounts().values().cloned().map(OmsEvent::Account));
@@ -252,7 +254,8 @@ impl Engine {
         rolls.drain(..rolls.len().saturating_sub(self.options.keep_ids_days));
         let (events, past) = roll(&self.state, &self.days, &rolls, now.wall);
         let mut earlier = self.days.snapshots.clone();
-        earlier.drain(..earlier.len().saturating_sub(self.options.keep_days.saturating_sub(1)));
+        let too_many = (earlier.len() + 1).saturating_sub(self.options.keep_days);
+        earlier.drain(..too_many);
         let pages = pages(events, past, self.subscriptions.all());
         let end = SnapshotEnd {
             trading_day: day,
@@ -267,13 +270,17 @@ impl Engine {
         (self.state, self.days) = Days::restore(&pages, &end);
         let left = left - self.state.orders().len() - self.state.quotes().len();
         self.references = super::orders::references_of(&self.state, &self.days);
-        let before = self.days.snapshots.first().copied().unwrap_or(0);
         for page in pages {
             self.record_private(Private::Snapshot(page), out);
         }
         self.record_private(Private::SnapshotEnd(end), out);
         self.snapshot_seq = self.journal_seq;
-        out.push(Effect::Purge(before));
+        // What came before the first snapshot ever counts as a day of its own.
+        if too_many > 0
+            && let Some(oldest) = self.days.snapshots.first()
+        {
+            out.push(Effect::Purge(*oldest));
+        }
         self.log(now, LogLevel::Info, format!("trading day {day}: {left} orders of earlier days left the state"), out);
     }
 }
@@ -351,7 +358,7 @@ impl Replayed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::{Direction, Exchange, Offset, OrderStatus, Trade};
+    use protocol::{Direction, Exchange, Offset, OrderStatus};
 
     fn time(day: u32) -> Timestamp {
         chrono::DateTime::parse_from_rfc3339(&format!("2024-01-{day:02}T21:00:00+08:00")).expect("a time")
