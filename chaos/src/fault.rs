@@ -136,7 +136,7 @@ impl Iterator for Schedule {
             }
             _ => Duration::from_millis(self.rng.random_range(200..1_500)),
         };
-        let lead = Duration::from_micros(self.rng.random_range(0..8_000));
+        let lead = Duration::from_micros(self.rng.random_range(0..4_000));
         Some(Strike { fault, lead, hold, which: self.rng.random_range(0..1_000) })
     }
 }

@@ -31,8 +31,6 @@ const RESOLVING: Duration = Duration::from_secs(180);
 const CANCELLING: Duration = Duration::from_secs(60);
 /// Pause between a recovery and the next fault.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Orders of each client that are sent at once just before a fault.
-const BURST: usize = 6;
 
 /// How long to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,8 +94,6 @@ pub async fn run(plan: Plan, kinds: &[Fault], length: Length) -> anyhow::Result<
     } {
         let strike_now = schedule.next().context("there is no fault to choose from")?;
         let fault = strike_now.fault;
-        site.read_diaries()?;
-        site.tell_clients(|_| Command::Burst(BURST)).await?;
         let at_us =
             strike(&mut site, &gateway, strike_now).await.with_context(|| format!("round: {}", fault.name()))?;
         let all: Vec<usize> = (0..site.clients.len()).collect();
