@@ -73,6 +73,9 @@ faults! {
     VenueReorders = "the venue reorders its answers",
     /// The venue loses some of what it says.
     VenueLoses = "the venue loses answers",
+    /// The venue loses some of what it says while intents wait long for the journal: what is reconciled then lacks what
+    /// leaves the node a moment later.
+    VenueLosesSlowJournal = "the venue loses answers while the journal is slow",
     /// The venue takes commands and says nothing for a while.
     VenueIsSilent = "the venue is silent",
     /// The venue reports an order rejected or cancelled, and then filled.

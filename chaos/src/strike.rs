@@ -23,6 +23,10 @@ const BURSTS: usize = 50;
 const BURST_PATIENCE: Duration = Duration::from_millis(50);
 /// Calls that must be under way when a fault strikes: one may end while it does.
 const LEAST_UNDER_WAY: usize = 3;
+/// Losses of one strike that each reconcile the gateway.
+const LOSSES: usize = 5;
+/// Bursts that follow each of them: for as long as it takes to be noticed.
+const BURSTS_BEHIND_A_LOSS: usize = 16;
 /// Longest wait for somebody to lead, and for a venue to listen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -129,6 +133,7 @@ pub async fn strike(site: &mut Site, gateway: &GatewayHandle, strike: Strike) ->
         Fault::VenueRepeats => inject(site, &[control::Fault::Repeat { next: 50 }]).await?,
         Fault::VenueReorders => inject(site, &[control::Fault::Reorder { next: 30 }]).await?,
         Fault::VenueLoses => inject(site, &[control::Fault::Lose { next: 3 }]).await?,
+        Fault::VenueLosesSlowJournal => lose_slowly(site, leader).await?,
         Fault::VenueIsSilent => {
             let for_ms = milliseconds(strike.hold);
             inject(site, &[control::Fault::Silence { for_ms }]).await?;
@@ -174,6 +179,22 @@ async fn leader(site: &mut Site, gateway: &GatewayHandle) -> anyhow::Result<usiz
 fn other_than(index: usize, count: usize, which: usize) -> Option<usize> {
     let others = count.checked_sub(1).filter(|others| *others > 0)?;
     Some((index + 1 + which % others) % count)
+}
+
+/// Each loss makes the gateway ask for a snapshot. It is taken while intents wait for the slow journal, and it comes when
+/// they have left for the venue: it lacks them, and they are there.
+async fn lose_slowly(site: &mut Site, leader: usize) -> anyhow::Result<()> {
+    site.nodes[leader].set_brokers(Line::Slow(Duration::from_millis(20)));
+    inject(site, &[control::Fault::Delay { by_ms: 100, for_ms: 2_500 }]).await?;
+    for _ in 0..LOSSES {
+        inject(site, &[control::Fault::Lose { next: 1 }]).await?;
+        for _ in 0..BURSTS_BEHIND_A_LOSS {
+            site.tell_clients(|_| Command::Burst(2)).await?;
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+    }
+    site.nodes[leader].set_brokers(Line::Open);
+    Ok(())
 }
 
 /// Makes the venue do what it should not, and waits until it has done all of it at least once.
