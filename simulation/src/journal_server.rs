@@ -62,11 +62,18 @@ impl JournalServer {
         (first as u64 + 1..).zip(&self.stored[first..])
     }
 
+    /// The last snapshot, unless a leader that had been replaced wrote it: then everything is read.
     fn last_snapshot(&self) -> Option<&SnapshotEnd> {
-        self.stored.iter().rev().find_map(|stored| match &*stored.entry {
-            Entry::Private(Private::SnapshotEnd(end)) => Some(end),
-            _ => None,
-        })
+        let mut snapshot = None;
+        let mut leader = 0;
+        for stored in &self.stored {
+            match &*stored.entry {
+                Entry::Private(Private::LeaderStarted { epoch, .. }) => leader = *epoch,
+                Entry::Private(Private::SnapshotEnd(end)) => snapshot = (stored.epoch >= leader).then_some(end),
+                _ => {}
+            }
+        }
+        snapshot
     }
 
     /// The trading day that has begun last.
