@@ -98,6 +98,13 @@ impl JournalServer {
         self.stored.len() as u64
     }
 
+    /// The id of the entry at a sequence.
+    #[must_use]
+    pub fn id_at(&self, sequence: u64) -> Option<&String> {
+        let place = usize::try_from(sequence).ok()?.checked_sub(1)?;
+        self.stored.get(place).map(|stored| &stored.id)
+    }
+
     /// The last entry, and the last `LeaderStarted`.
     #[must_use]
     pub fn last(&self) -> Last {
