@@ -123,23 +123,32 @@ pub struct Mirror {
     pub state: OmsState,
     epoch: u64,
     complete_to: u64,
+    /// Somebody else leads: what the one before said last may be void, so the state is taken as a whole.
+    must_replace: bool,
 }
 
 impl Mirror {
     /// What was read already is known, and what comes from an earlier leader is void.
     fn on_published(&mut self, sequence: u64, epoch: u64, event: &OmsEvent) {
-        if sequence > self.complete_to && epoch >= self.epoch {
-            self.epoch = epoch;
+        self.on_epoch(epoch);
+        if sequence > self.complete_to && epoch == self.epoch {
             self.state.apply(event);
         }
     }
 
+    fn on_epoch(&mut self, epoch: u64) {
+        if epoch > self.epoch {
+            (self.epoch, self.must_replace) = (epoch, true);
+        }
+    }
+
     /// Reads what was stored since it was complete, of this owner and of the gateway. Where that reaches behind a
-    /// snapshot, orders have left the state, and it takes the state as a whole.
+    /// snapshot orders have left the state, and it is taken as a whole.
     pub fn refill(&mut self, out: &Outside, owner: &Name) {
         let is_snapshot = |entry: &Entry| matches!(entry, Entry::Private(Private::SnapshotEnd(_)));
         let mut replayed = Replayed::default();
-        if out.journal.stored_behind(self.complete_to).any(|(_, stored)| is_snapshot(&stored.entry)) {
+        let days = out.journal.stored_behind(self.complete_to).any(|(_, stored)| is_snapshot(&stored.entry));
+        if days || std::mem::take(&mut self.must_replace) {
             for (sequence, stored) in out.journal.from_snapshot() {
                 replayed.take(sequence, stored.epoch, &stored.entry);
             }
@@ -208,7 +217,10 @@ impl Client {
             }
             ClientInput::Answer { call, reply } => self.on_answer(out, call, reply),
             ClientInput::Due { ticket, turn } => self.on_due(out, ticket, turn),
-            ClientInput::Heartbeat { epoch } => self.heard_epoch = self.heard_epoch.max(epoch),
+            ClientInput::Heartbeat { epoch } => {
+                self.heard_epoch = self.heard_epoch.max(epoch);
+                self.mirror.on_epoch(epoch);
+            }
             ClientInput::Published { sequence, epoch, event } => {
                 if is_of(&event, &self.owner) {
                     self.mirror.on_published(sequence, epoch, &event);

@@ -62,11 +62,18 @@ impl JournalServer {
         (first as u64 + 1..).zip(&self.stored[first..])
     }
 
+    /// The last snapshot, unless a leader that had been replaced wrote it: then everything is read.
     fn last_snapshot(&self) -> Option<&SnapshotEnd> {
-        self.stored.iter().rev().find_map(|stored| match &*stored.entry {
-            Entry::Private(Private::SnapshotEnd(end)) => Some(end),
-            _ => None,
-        })
+        let mut snapshot = None;
+        let mut leader = 0;
+        for stored in &self.stored {
+            match &*stored.entry {
+                Entry::Private(Private::LeaderStarted { epoch, .. }) => leader = *epoch,
+                Entry::Private(Private::SnapshotEnd(end)) => snapshot = (stored.epoch >= leader).then_some(end),
+                _ => {}
+            }
+        }
+        snapshot
     }
 
     /// The trading day that has begun last.
@@ -89,6 +96,13 @@ impl JournalServer {
     #[must_use]
     pub fn last_sequence(&self) -> u64 {
         self.stored.len() as u64
+    }
+
+    /// The id of the entry at a sequence.
+    #[must_use]
+    pub fn id_at(&self, sequence: u64) -> Option<&String> {
+        let place = usize::try_from(sequence).ok()?.checked_sub(1)?;
+        self.stored.get(place).map(|stored| &stored.id)
     }
 
     /// The last entry, and the last `LeaderStarted`.

@@ -168,6 +168,10 @@ impl Writer {
         if leader > self.chain.epoch() && !is_planted(Defect::Fence) {
             return WriterSaid::Fenced(format!("epoch {leader} leads"));
         }
+        let unproven = self.chain.unproven(sequence).find(|(place, id)| out.journal.id_at(*place) != Some(id));
+        if let Some((place, id)) = unproven {
+            return WriterSaid::Fenced(format!("entry {place} is not {id}"));
+        }
         match self.chain.on_last(sequence, &id) {
             Said::Stored(sequence) => self.stored = self.stored.max(sequence),
             Said::Unclear(why) | Said::Fenced(why) => return WriterSaid::Fenced(why),

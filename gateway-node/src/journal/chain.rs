@@ -87,6 +87,14 @@ impl<T: Clone> Chain<T> {
         }
     }
 
+    /// What [`Chain::on_last`] would take for stored if the stream ends at this sequence, each with the id that must be
+    /// found there. Look at all of them first: where a replaced leader's append has taken the place of one of ours by
+    /// chance, later ones of ours fit behind it, and the last entry alone proves nothing.
+    pub fn unproven(&self, sequence: u64) -> impl Iterator<Item = (u64, String)> {
+        let ours = self.unacked.iter().map(|(number, _)| (self.base + number, message_id(self.epoch, *number)));
+        ours.take_while(move |(place, _)| *place <= sequence && !is_planted(Defect::Fence))
+    }
+
     /// After a failed append: the stream's last entry, by sequence and id. Ours → go on behind it, with
     /// [`Chain::to_send_again`]; anybody else's → this leadership is over.
     pub fn on_last(&mut self, sequence: u64, id: &str) -> Said {
@@ -128,6 +136,19 @@ mod tests {
         assert_eq!(chain.on_ack(101), Said::Stored(101));
         assert_eq!(chain.unacked(), 1);
         assert!(matches!(chain.on_ack(103), Said::Unclear(_)), "somebody else wrote in between");
+    }
+
+    #[test]
+    fn everything_up_to_the_last_entry_has_to_be_proven() {
+        let mut chain = Chain::new(7, 100);
+        for entry in ["a", "b", "c"] {
+            chain.push(entry);
+        }
+        chain.on_ack(101);
+        let unproven: Vec<(u64, String)> = chain.unproven(103).collect();
+        assert_eq!(unproven, [(102, "7-2".to_owned()), (103, "7-3".to_owned())]);
+        assert_eq!(chain.unproven(102).count(), 1);
+        assert_eq!(chain.unproven(101).count(), 0);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_nats::jetstream::context::Context;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream;
+use async_nats::jetstream::stream::{self, LastRawMessageErrorKind};
 use protocol::journal::{
     Entry, HEADER_MESSAGE_ID, Private, SNAPSHOT_END, decode_entry, encode_entry, message_id, parse_message_id,
 };
@@ -215,12 +215,25 @@ pub(super) fn entry_epoch(headers: Option<&async_nats::HeaderMap>) -> u64 {
         .map_or(0, |(epoch, _)| epoch)
 }
 
-/// Where the last snapshot begins, unless a stale leader could have written it: then everything is read.
+/// Where the last snapshot begins, unless it is void: then everything is read.
 async fn snapshot_begins(stream: &stream::Stream, gateway: &str) -> anyhow::Result<Option<u64>> {
-    let Some((end, epoch, payload)) = last_of(stream, gateway, SNAPSHOT_END).await? else { return Ok(None) };
-    let leader = last_of(stream, gateway, "leader").await?;
-    let is_void = leader.is_some_and(|(sequence, leading, _)| sequence < end && leading > epoch);
-    match protocol::codec::decode::<Private>(&payload) {
+    let subject = subject::journal_private(gateway, SNAPSHOT_END);
+    let message = match stream.get_last_raw_message_by_subject(&subject).await {
+        Ok(message) => message,
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let id = message.headers.get(HEADER_MESSAGE_ID).and_then(|id| parse_message_id(id.as_str()));
+    // A leader's entries follow its LeaderStarted one by one: that is where it began to lead.
+    let Some(began) = id.and_then(|(_, number)| message.sequence.checked_sub(number)) else { return Ok(None) };
+    // Another leader's beginning in between makes the snapshot void, wherever later leaders have begun.
+    let leader = subject::journal_private(gateway, "leader");
+    let is_void = match stream.get_first_raw_message_by_subject(&leader, began + 1).await {
+        Ok(next) => next.sequence < message.sequence,
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => false,
+        Err(error) => return Err(error.into()),
+    };
+    match protocol::codec::decode::<Private>(&message.payload) {
         Ok(Private::SnapshotEnd(end)) if !is_void => Ok(Some(end.begins)),
         _ => Ok(None),
     }
@@ -232,7 +245,6 @@ pub(super) async fn last_of(
     gateway: &str,
     kind: &str,
 ) -> anyhow::Result<Option<(u64, u64, Vec<u8>)>> {
-    use async_nats::jetstream::stream::LastRawMessageErrorKind;
     let subject = subject::journal_private(gateway, kind);
     match stream.get_last_raw_message_by_subject(&subject).await {
         Ok(message) => Ok(Some((message.sequence, entry_epoch(Some(&message.headers)), message.payload.to_vec()))),

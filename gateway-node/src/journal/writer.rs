@@ -206,6 +206,14 @@ impl Writer {
                 }
                 Err(_) => continue,
             }
+            match foreign(&self.stream, self.chain.unproven(sequence).collect()).await {
+                Ok(None) => {}
+                Ok(Some(fenced)) => return Err(fenced),
+                Err(error) => {
+                    debug!(gateway = %self.gateway, %error, "the journal cannot be read; trying again");
+                    continue;
+                }
+            }
             match self.chain.on_last(sequence, &id) {
                 Said::Stored(sequence) => self.progress.send_modify(|p| p.stored = p.stored.max(sequence)),
                 Said::Unclear(why) | Said::Fenced(why) => return Err(why),
@@ -233,6 +241,19 @@ impl From<PublishError> for Failure {
     fn from(error: PublishError) -> Failure {
         Failure(format!("{error}: {:?}", std::error::Error::source(&error).map(ToString::to_string)))
     }
+}
+
+/// Looks whether these ids are where they belong; if one is not, what is found in its place.
+async fn foreign(stream: &stream::Stream, ours: Vec<(u64, String)>) -> anyhow::Result<Option<String>> {
+    for (place, id) in ours {
+        // Not a direct get: a follower's copy may lag behind what is stored.
+        let message = tokio::time::timeout(ACK_PATIENCE, stream.get_raw_message(place)).await??;
+        let found = message.headers.get(HEADER_MESSAGE_ID).map(|id| id.as_str()).unwrap_or_default();
+        if found != id {
+            return Ok(Some(format!("entry {place} of the journal is `{found}`, where this leader's {id} belongs")));
+        }
+    }
+    Ok(None)
 }
 
 pub(super) async fn last_entry(stream: stream::Stream) -> anyhow::Result<(u64, String)> {
