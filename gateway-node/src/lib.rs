@@ -9,6 +9,7 @@ pub mod connection;
 pub mod engine;
 pub mod gate;
 pub mod gateway;
+pub mod halts;
 pub mod journal;
 pub mod node;
 pub mod publisher;
@@ -34,9 +35,11 @@ use crate::config::{BrokerConfig, Config, GatewayKind};
 use crate::connection::Brokers;
 use crate::engine::{Engine, EngineOptions};
 use crate::gateway::{Gateway, VenueSink, venue_channel};
+use crate::halts::HaltsLink;
 use crate::journal::{JournalOptions, Known};
 use crate::node::{Clock, Ended, GatewayLoop};
 use crate::publisher::Publisher;
+use crate::risk::Limits;
 use crate::rpc::{CallContext, Handler, RpcServer};
 
 /// Trading events in flight between a venue and its gateway's loop; when full: see [`VenueSink::send`].
@@ -63,6 +66,7 @@ pub struct Node {
 struct GatewaySpec {
     name: Name,
     subscribe: Vec<Filter>,
+    limits: Limits,
     factory: GatewayFactory,
 }
 
@@ -85,7 +89,9 @@ impl Node {
             };
             let (sink, _source) = venue_channel(1, 1);
             factory(&gateway.name, sink).with_context(|| format!("gateway {}", gateway.name))?.close();
-            gateways.push(GatewaySpec { name: gateway.name.clone(), subscribe: gateway.subscribe.clone(), factory });
+            let (name, subscribe, limits) =
+                (gateway.name.clone(), gateway.subscribe.clone(), Limits::new(&gateway.risk));
+            gateways.push(GatewaySpec { name, subscribe, limits, factory });
         }
         Ok(Node { config, methods: HashMap::new(), gateways })
     }
@@ -126,7 +132,7 @@ impl Node {
             "`{name}` is no gateway name: write 1 to 32 of A-Z a-z 0-9 _ -"
         );
         anyhow::ensure!(self.gateways.iter().all(|g| g.name != name), "there are two gateways named `{name}`");
-        self.gateways.push(GatewaySpec { name, subscribe, factory });
+        self.gateways.push(GatewaySpec { name, subscribe, limits: Limits::default(), factory });
         Ok(())
     }
 
@@ -275,6 +281,7 @@ async fn run_gateway(
     let gateway = (spec.factory)(name, sink)?;
     let mut options = EngineOptions::new(name.clone(), shared.node.clone(), opened.epoch);
     options.subscribe.clone_from(&spec.subscribe);
+    options.limits.clone_from(&spec.limits);
     let journal_seq = opened.writer.progress.borrow().stored;
     let engine = Engine::new(options, opened.replayed, journal_seq);
 
@@ -292,6 +299,7 @@ async fn run_gateway(
         publisher: Publisher::new(market.clone(), name.clone(), opened.epoch),
         calls,
         answers,
+        halts: HaltsLink::start(journal::context(trading.clone()), shared.journal.replicas),
         runtime: tokio::runtime::Handle::current(),
         clock: shared.clock,
         shutdown: loop_stopped,

@@ -11,7 +11,10 @@ mod holding;
 mod limits;
 mod order_rules;
 
-use protocol::{Contract, ErrorCode, Name, Offset, OmsState, OrderRequest, OrderType, QuoteRequest, RpcError, Timestamp};
+use protocol::{
+    Contract, ErrorCode, Name, Offset, OmsState, Order, OrderRequest, OrderType, Quote, QuoteRequest, RpcError,
+    Timestamp,
+};
 
 pub use counters::Counters;
 pub use holding::lessens;
@@ -80,17 +83,41 @@ impl Leg {
         [Leg { direction, offset, kind: request.r#type, price, volume }]
     }
 
+    /// The one leg of an order that works; its whole volume.
+    #[must_use]
+    pub fn of_working(order: &Order) -> [Leg; 1] {
+        let Order { direction, offset, price, volume, .. } = *order;
+        [Leg { direction, offset, kind: order.r#type, price, volume }]
+    }
+
+    /// The two legs of a quote that works; their whole volume.
+    #[must_use]
+    pub fn of_working_quote(quote: &Quote) -> [Leg; 2] {
+        two_legs(
+            (quote.bid_offset, quote.bid_price, quote.bid_volume),
+            (quote.ask_offset, quote.ask_price, quote.ask_volume),
+        )
+    }
+
     /// The two legs of a quote: a limit order to buy and one to sell.
     #[must_use]
     pub fn of_quote(quote: &QuoteRequest) -> [Leg; 2] {
-        let leg = |direction, offset, price, volume| {
-            Leg { direction, offset, kind: OrderType::Limit, price: Some(price), volume }
-        };
-        [
-            leg(protocol::Direction::Long, quote.bid_offset, quote.bid_price, quote.bid_volume),
-            leg(protocol::Direction::Short, quote.ask_offset, quote.ask_price, quote.ask_volume),
-        ]
+        two_legs(
+            (quote.bid_offset, quote.bid_price, quote.bid_volume),
+            (quote.ask_offset, quote.ask_price, quote.ask_volume),
+        )
     }
+}
+
+fn two_legs(bid: (Offset, f64, f64), ask: (Offset, f64, f64)) -> [Leg; 2] {
+    let leg = |direction, (offset, price, volume)| Leg {
+        direction,
+        offset,
+        kind: OrderType::Limit,
+        price: Some(price),
+        volume,
+    };
+    [leg(protocol::Direction::Long, bid), leg(protocol::Direction::Short, ask)]
 }
 
 /// Decides on an order.

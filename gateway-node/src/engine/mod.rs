@@ -5,6 +5,7 @@
 //! the node's gate holds it back.
 
 mod calls;
+pub mod halts;
 mod lists;
 mod marks;
 mod orders;
@@ -17,9 +18,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use protocol::event::{Event, Head, Log, OmsEvent, Status};
+use protocol::halt::HaltEntry;
 use protocol::journal::{Entry, Private};
 use protocol::oms::{Applied, OrderKey};
-use protocol::rpc::{GetEvents, Halted};
+use protocol::rpc::GetEvents;
 use protocol::subject::Filter;
 use protocol::value::{OWNER_DEFAULT, OWNER_EXTERNAL};
 use protocol::{
@@ -30,9 +32,10 @@ use serde::Serialize;
 
 use crate::gateway::tick_queue::TickCounts;
 use crate::gateway::{GatewayError, QueryToken, SequencedTick, SessionStart, VenueReference};
-use crate::risk::Approved;
+use crate::risk::{Approved, Counters, Limits};
 
 pub use calls::{Call, Caller, Request};
+use halts::{HaltWrite, Halts};
 use marks::Marks;
 pub use session::SNAPSHOT;
 use session::Session;
@@ -148,6 +151,8 @@ pub enum Effect {
     ReplyNow(ReplyTo, Reply),
     /// Passes the gate: an instrument that can be traded.
     Contract(Box<Event<Contract>>),
+    /// Passes the gate: write a halt or a resume to the bucket; [`Engine::on_halt_news`] wants to hear what came of it.
+    WriteHalt(Box<HaltWrite>),
     /// Passes the gate: a line for people.
     Log(Log),
 }
@@ -170,6 +175,8 @@ pub struct EngineOptions {
     pub unconfirmed_after: Duration,
     /// New orders are refused while this many journal entries wait to be stored.
     pub max_journal_backlog: u64,
+    /// What orders and cancels are held to, besides their contracts' own rules.
+    pub limits: Limits,
 }
 
 impl EngineOptions {
@@ -183,6 +190,7 @@ impl EngineOptions {
             subscribe: Vec::new(),
             unconfirmed_after: Duration::from_secs(5),
             max_journal_backlog: 4096,
+            limits: Limits::default(),
         }
     }
 }
@@ -194,8 +202,12 @@ pub struct Replayed {
     pub state: OmsState,
     /// Who wants which ticks.
     pub subscriptions: BTreeSet<(InstrumentId, Name)>,
-    /// Who is halted.
+    /// Who is halted, for earlier versions.
     pub halts: BTreeMap<Name, String>,
+    /// The halts that concern the gateway; none where an earlier version wrote last.
+    pub halt_entries: Option<Vec<HaltEntry>>,
+    /// What was sent and cancelled.
+    pub counters: Counters,
     /// Highest epoch seen.
     pub epoch: u64,
     /// Sequence of the last entry.
@@ -212,6 +224,7 @@ impl Replayed {
             self.voided += 1;
             return;
         }
+        self.counters.note(entry);
         match entry {
             Entry::Event(event) => {
                 self.state.apply(&event.data);
@@ -225,7 +238,10 @@ impl Replayed {
                     self.subscriptions.remove(&subscription);
                 }
             }
-            Entry::Private(Private::Halts { halts }) => self.halts.clone_from(halts),
+            Entry::Private(Private::Halts { halts, entries }) => {
+                self.halts.clone_from(halts);
+                self.halt_entries.clone_from(entries);
+            }
             Entry::Private(Private::CancelRequested { .. } | Private::Snapshot(_) | Private::SnapshotEnd(_)) => {}
         }
     }
@@ -246,7 +262,8 @@ pub struct Engine {
     contracts: BTreeMap<InstrumentId, Contract>,
     ticks: BTreeMap<InstrumentId, Event<Tick>>,
     subscriptions: Subscriptions,
-    halts: BTreeMap<Name, String>,
+    halts: Halts,
+    counters: Counters,
     /// The venue's references of everything that was ever sent, or found there.
     references: HashMap<VenueReference, orders::Target>,
     /// Approved and journalled, but not yet handed to the venue; `true` once a cancel came first.
@@ -283,7 +300,8 @@ impl Engine {
             state: replayed.state,
             contracts: BTreeMap::new(),
             ticks: BTreeMap::new(),
-            halts: replayed.halts,
+            halts: Halts::new(&options.gateway, replayed.halts, replayed.halt_entries),
+            counters: replayed.counters,
             references,
             unsent: HashMap::new(),
             unconfirmed: HashMap::new(),
@@ -422,7 +440,8 @@ impl Engine {
             node: self.options.node.clone(),
             venue: self.session.venue().clone(),
             trading_day: self.session.trading_day(),
-            halted: self.halts.keys().cloned().collect(),
+            halted: self.halted_owners(),
+            halts: self.shown_halts(now.wall),
             subscriptions: self.subscriptions.len() as u64,
             contracts: self.contracts.len() as u64,
             ticks: self.tick_counts.received,
@@ -458,13 +477,15 @@ impl Engine {
         };
         head.journal_seq = self.journal_seq;
         head.count += 1;
-        out.push(Effect::Journal(Entry::Event(Box::new(Event {
+        let entry = Entry::Event(Box::new(Event {
             gateway: self.options.gateway.clone(),
             epoch: self.options.epoch,
             seq,
             time: now.wall,
             data: event,
-        }))));
+        }));
+        self.counters.note(&entry);
+        out.push(Effect::Journal(entry));
         Applied::Changed
     }
 
@@ -488,7 +509,9 @@ impl Engine {
 
     fn record_private(&mut self, entry: Private, out: &mut Effects) {
         self.journal_seq += 1;
-        out.push(Effect::Journal(Entry::Private(entry)));
+        let entry = Entry::Private(entry);
+        self.counters.note(&entry);
+        out.push(Effect::Journal(entry));
     }
 
     fn log(&self, now: Now, level: LogLevel, msg: impl Into<String>, out: &mut Effects) {
@@ -498,10 +521,6 @@ impl Engine {
             level,
             time: now.wall,
         }));
-    }
-
-    fn halted(&self) -> Halted {
-        Halted { halted: self.halts.keys().cloned().collect() }
     }
 
     fn contract(&self, instrument: &InstrumentId) -> Result<&Contract, RpcError> {

@@ -7,10 +7,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use protocol::event::OmsEvent;
 use protocol::journal::{Entry, Private};
 use protocol::oms::PositionKey;
-use protocol::{Direction, InstrumentId, Name, Offset, Order, OrderStatus, Quote, Timestamp, Trade};
+use protocol::{Direction, InstrumentId, Name, Offset, OrderStatus, Timestamp, Trade};
 
+use super::Leg;
 use super::limits::{LONGEST_WINDOW, MOST_PER_SECOND};
-use super::{Leg, QuoteRequest};
 
 /// Orders, and cancels, that are remembered one by one, of each owner and of the gateway; the oldest go first. More
 /// than any rate that can be configured.
@@ -25,10 +25,19 @@ const SECOND: i64 = 1_000_000;
 pub struct Counters {
     gateway: Activity,
     owners: BTreeMap<Name, Activity>,
-    /// Lots traded since the venue last told of a position; what closes is negative.
-    untold: BTreeMap<PositionKey, f64>,
+    /// What was traded since the venue last told of a position.
+    untold: BTreeMap<PositionKey, Untold>,
     /// Of the newest event, in microseconds.
     latest: i64,
+}
+
+/// Lots by which a position differs from what the venue last told of it; what was closed is negative.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Untold {
+    /// All of it.
+    pub volume: f64,
+    /// Lots of earlier days among it, where the exchange closes those separately.
+    pub yd_volume: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -52,15 +61,25 @@ impl Counters {
                 self.move_to(at);
                 match &event.data {
                     OmsEvent::Order(order) if is_intent(order.status, order.deadline) => {
-                        self.count_orders(at, &order.owner, &[fingerprint(&order.instrument(), &leg_of(order))]);
+                        self.count_orders(
+                            at,
+                            &order.owner,
+                            &Leg::of_working(order).map(|leg| fingerprint(&order.instrument(), &leg)),
+                        );
                     }
                     OmsEvent::Quote(quote) if is_intent(quote.status, quote.deadline) => {
-                        let legs = legs_of(quote).map(|leg| fingerprint(&quote.instrument(), &leg));
+                        let legs = Leg::of_working_quote(quote).map(|leg| fingerprint(&quote.instrument(), &leg));
                         self.count_orders(at, &quote.owner, &legs);
                     }
                     OmsEvent::Trade(trade) => {
                         let (key, lots) = effect_of(trade);
-                        *self.untold.entry(key).or_default() += lots;
+                        let untold = self.untold.entry(key).or_default();
+                        untold.volume += lots;
+                        if trade.exchange.closes_today_separately()
+                            && matches!(trade.offset, Offset::Close | Offset::CloseYesterday)
+                        {
+                            untold.yd_volume += lots;
+                        }
                     }
                     OmsEvent::Position(position) => drop(self.untold.remove(&position.into())),
                     OmsEvent::Order(_) | OmsEvent::Quote(_) | OmsEvent::Account(_) => {}
@@ -144,10 +163,10 @@ impl Counters {
         (seen < REMEMBERED).then_some(alike)
     }
 
-    /// Lots traded since the venue last told of this position; what closes is negative.
+    /// What was traded since the venue last told of this position.
     #[must_use]
-    pub fn untold(&self, position: &PositionKey) -> f64 {
-        self.untold.get(position).copied().unwrap_or(0.0)
+    pub fn untold(&self, position: &PositionKey) -> Untold {
+        self.untold.get(position).copied().unwrap_or_default()
     }
 }
 
@@ -166,26 +185,6 @@ fn within(list: &VecDeque<(i64, u64)>, window: i64, now: Timestamp) -> impl Iter
 
 fn is_intent(status: OrderStatus, deadline: Option<Timestamp>) -> bool {
     status == OrderStatus::Submitting && deadline.is_some()
-}
-
-fn leg_of(order: &Order) -> Leg {
-    let Order { direction, offset, price, volume, .. } = *order;
-    Leg { direction, offset, kind: order.r#type, price, volume }
-}
-
-fn legs_of(quote: &Quote) -> [Leg; 2] {
-    Leg::of_quote(&QuoteRequest {
-        quoteid: quote.quoteid.clone(),
-        symbol: quote.symbol.clone(),
-        exchange: quote.exchange,
-        bid_price: quote.bid_price,
-        bid_volume: quote.bid_volume,
-        ask_price: quote.ask_price,
-        ask_volume: quote.ask_volume,
-        bid_offset: quote.bid_offset,
-        ask_offset: quote.ask_offset,
-        reference: Name::default(),
-    })
 }
 
 /// Stands for what an order is, but for its id.

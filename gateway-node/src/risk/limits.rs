@@ -120,11 +120,7 @@ mod tests {
 
     #[test]
     fn an_owners_section_goes_over_that_of_all_owners_key_by_key() {
-        let rules = |volume, orders| Rules {
-            max_order_volume: volume,
-            max_orders_per_day: orders,
-            ..Rules::default()
-        };
+        let rules = |volume, orders| Rules { max_order_volume: volume, max_orders_per_day: orders, ..Rules::default() };
         let section = Rules {
             owners: [("*".into(), rules(Some(5.0), Some(100))), ("alice".into(), rules(Some(50.0), None))].into(),
             ..rules(Some(20.0), None)
