@@ -127,10 +127,10 @@ impl Desk {
         // As UUIDs of version 7: the later, the greater.
         request.orderid = OrderId::new(format!("0192f0c1-7d5e-7cc3-98a4-{:012x}", self.sent));
         Call {
-            traceid: None,
             reply: ReplyTo(self.sent),
             caller: Caller::anonymous("bench"),
             deadline_ms: Some(self.now.millis() + 1_000),
+            traceid: None,
             request: Request::SendOrder(request),
         }
     }

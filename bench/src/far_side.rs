@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use async_nats::jetstream;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::StreamExt;
-use gateway_node::config::{BrokerConfig, Config, ExternalBroker, JournalConfig, Login, NodeConfig};
+use gateway_node::config::{BrokerConfig, Config, ExternalBroker, JournalConfig, LeaseConfig, Login, NodeConfig};
 use gateway_node::gateway::VenueSink;
 use gateway_node::{GatewayFactory, Node};
 use nix::sys::signal::{Signal, kill};
@@ -178,7 +178,8 @@ fn node_of(url: &str, sink_out: SyncSender<VenueSink>) -> anyhow::Result<Node> {
     let config = Config {
         node: NodeConfig::default(),
         broker: BrokerConfig::External(broker),
-        journal: JournalConfig { max_bytes: 1 << 30, replicas: 1 },
+        journal: JournalConfig { max_bytes: 1 << 30, ..JournalConfig::default() },
+        lease: LeaseConfig::default(),
         gateways: Vec::new(),
     };
     let mut node = Node::new(config)?;

@@ -128,7 +128,7 @@ impl Gateway for AcceptingVenue {
 
     fn request_snapshot(&mut self) -> Result<(), GatewayError> {
         let session = self.session.clone();
-        let snapshot = VenueSnapshot { session, forgets_older_sessions: true, ..VenueSnapshot::default() };
+        let snapshot = VenueSnapshot { session, older_sessions_ended: true, ..VenueSnapshot::default() };
         self.sink.send(VenueEvent::Snapshot(Box::new(snapshot)));
         Ok(())
     }

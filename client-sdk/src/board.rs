@@ -97,6 +97,7 @@ pub(crate) mod tests {
             ticks: 0,
             ticks_conflated: 0,
             journal_pending: 0,
+            snapshot_seq: 0,
         }
     }
 

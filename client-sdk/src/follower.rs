@@ -73,6 +73,8 @@ pub(crate) struct Follower {
     wanted: watch::Receiver<u64>,
     /// `None` until it is known where to begin.
     verification: Option<Verification>,
+    /// The trading day's snapshot that the state told last belongs to.
+    day_seq: u64,
     out: mpsc::Sender<Followed>,
     retry_at: Instant,
     undecodable: Arc<AtomicU64>,
@@ -108,6 +110,7 @@ impl Follower {
             link,
             wanted,
             verification: None,
+            day_seq: 0,
             out,
             retry_at: Instant::now(),
             undecodable,
@@ -185,6 +188,7 @@ impl Follower {
             Start::Snapshot => {
                 let snapshot = snapshot::take(&self.gateway, &self.undecodable).await?;
                 self.verification = Some(Verification::new(snapshot.journal_seq, snapshot.epoch));
+                self.day_seq = snapshot.day_seq;
                 let _ = self.out.send(Followed::Snapshot(Box::new(snapshot))).await;
             }
         }
@@ -284,6 +288,12 @@ impl Follower {
     fn on_heartbeat(&mut self) {
         let heartbeats = self.heartbeats.borrow_and_update();
         let Some(heard) = heartbeats.get(self.gateway.name()) else { return };
+        if self.start == Start::Snapshot && self.verification.is_some() && heard.status.snapshot_seq > self.day_seq {
+            // A new trading day: what ended on earlier ones has left the node's state, which no event tells.
+            debug!(gateway = %self.gateway.name(), "a new trading day: taking a snapshot");
+            self.verification = None;
+            self.retry_at = Instant::now();
+        }
         match &mut self.verification {
             Some(verification) => verification.on_epoch(heard.status.epoch),
             None if self.start == Start::Now => {

@@ -5,6 +5,7 @@
 //! [`Client::mirror`], and [`strategy::run`] runs a [`Strategy`].
 #![warn(missing_docs)]
 
+mod audit;
 mod board;
 mod call;
 mod client;
@@ -26,6 +27,7 @@ mod stream;
 mod task;
 mod verification;
 
+pub use audit::{Journal, JournalDay, StoredEntry};
 pub use client::{Client, GatewayInfo};
 pub use error::Error;
 pub use gateway::GatewayHandle;

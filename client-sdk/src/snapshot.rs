@@ -16,6 +16,8 @@ pub(crate) struct Snapshot {
     pub state: OmsState,
     pub journal_seq: u64,
     pub epoch: u64,
+    /// The snapshot that the node's trading day began with: what had ended before left the state there.
+    pub day_seq: u64,
 }
 
 /// Asks for everything. The lists are read one after the other while the gateway goes on trading, so each reflects
@@ -46,7 +48,12 @@ pub(crate) async fn take(gateway: &GatewayHandle, undecodable: &AtomicU64) -> Re
     for event in events {
         state.apply(&event);
     }
-    let mut snapshot = Snapshot { state, journal_seq: oldest.unwrap_or(status.journal_seq), epoch: status.epoch };
+    let mut snapshot = Snapshot {
+        state,
+        journal_seq: oldest.unwrap_or(status.journal_seq),
+        epoch: status.epoch,
+        day_seq: status.snapshot_seq,
+    };
     loop {
         let page = events_after(gateway, snapshot.journal_seq, undecodable).await?;
         for item in &page.items {

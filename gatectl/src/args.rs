@@ -213,6 +213,19 @@ pub enum Command {
     #[command(after_help = "Examples:\n  gatectl -g ctp1 disconnect")]
     Disconnect,
 
+    /// A gateway's audit trail: every order, trade and halt, as it was stored
+    #[command(
+        after_help = "It is read straight from its stream, whether the gateway runs or not; the NATS user needs the \
+        right to read it.\n\nExamples:\n  gatectl journal list\n  gatectl -g ctp1 journal show --day 2026-11-20\n  \
+        gatectl -g ctp1 journal show --order 01922f3c-7c1e-7a50-b1f6-0c4f6f0f1a2b\n  gatectl -g ctp1 journal verify\n  \
+        gatectl -g ctp1 journal export --day 2026-11-20 > 2026-11-20.jsonl"
+    )]
+    Journal {
+        /// What of it
+        #[command(subcommand)]
+        command: JournalCommand,
+    },
+
     /// Write a shell's completions to standard output
     #[command(after_help = "Examples:\n  gatectl completions bash > /etc/bash_completion.d/gatectl\n  \
         gatectl completions zsh > ~/.zfunc/_gatectl")]
@@ -220,6 +233,52 @@ pub enum Command {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+/// What to do with a journal.
+#[derive(Debug, Subcommand)]
+pub enum JournalCommand {
+    /// Trading days that are kept
+    List,
+    /// Entries, one a line
+    Show(JournalShowArgs),
+    /// Check that no entry is missing, each leader's chain is whole, and the events add up to what they say
+    Verify,
+    /// Entries as JSON, one object a line, on standard output
+    Export(JournalRange),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct JournalRange {
+    /// Only of this trading day
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub day: Option<NaiveDate>,
+
+    /// From this entry on
+    #[arg(long, value_name = "SEQUENCE")]
+    pub from: Option<u64>,
+
+    /// Up to this entry
+    #[arg(long, value_name = "SEQUENCE")]
+    pub to: Option<u64>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct JournalShowArgs {
+    #[command(flatten)]
+    pub range: JournalRange,
+
+    /// Only what concerns this order or quote: its states, its trades, its cancels
+    #[arg(long, value_name = "ORDERID", value_parser = any_order_id)]
+    pub order: Option<OrderId>,
+
+    /// Only this kind: order, trade, quote, position, account, cancel, halts, subscription, leader, snapshot
+    #[arg(long, value_name = "KIND")]
+    pub kind: Option<String>,
+
+    /// At most so many
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -7,6 +7,7 @@ use protocol::{
 };
 
 use crate::format::{Decimals, average, count, date_and_time, lots, money, offset, one_line, price, side, time_of_day};
+use crate::run::journal::{DayRow, EntryRow};
 use crate::table::{Cell, Column, Tone, number, text};
 
 pub const STATUS: &[Column] = &[
@@ -366,6 +367,39 @@ pub fn log(l: &Log) -> Vec<Cell> {
         Cell::toned(l.level.as_str(), level_tone(l.level)),
         l.gateway_name.as_str().into(),
         l.msg.as_str().into(),
+    ]
+}
+
+pub const JOURNAL_DAY: &[Column] = &[
+    text("GATEWAY", 10),
+    text("TRADING DAY", 11),
+    number("FROM", 10),
+    number("TO", 10),
+    number("ENTRIES", 10),
+    text("BEGAN", 20),
+];
+
+pub fn journal_day(day: &DayRow) -> Vec<Cell> {
+    vec![
+        day.gateway.as_str().into(),
+        day.trading_day.map_or_else(|| "(before)".to_owned(), |day| day.to_string()).into(),
+        day.from.to_string().into(),
+        day.to.to_string().into(),
+        (day.to + 1).saturating_sub(day.from).to_string().into(),
+        day.began.map(|began| began.format("%Y-%m-%d %H:%M:%S").to_string()).unwrap_or_default().into(),
+    ]
+}
+
+pub const JOURNAL_ENTRY: &[Column] =
+    &[number("SEQUENCE", 9), text("STORED", 23), text("ID", 12), text("KIND", 12), text("WHAT", 0)];
+
+pub fn journal_entry(entry: &EntryRow) -> Vec<Cell> {
+    vec![
+        entry.sequence.to_string().into(),
+        entry.stored.with_timezone(&chrono::Local).format("%Y-%m-%d %H:%M:%S%.3f").to_string().into(),
+        entry.id.as_str().into(),
+        entry.kind.as_str().into(),
+        entry.summary.as_str().into(),
     ]
 }
 

@@ -6,6 +6,7 @@ mod risk;
 mod secret;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_nats::ServerAddr;
 use protocol::Name;
@@ -27,6 +28,8 @@ pub struct Config {
     pub broker: BrokerConfig,
     /// `[journal]`
     pub journal: JournalConfig,
+    /// `[lease]`
+    pub lease: LeaseConfig,
     /// `[[gateways]]`: at least one, each under a name of its own.
     pub gateways: Vec<GatewayConfig>,
 }
@@ -103,6 +106,23 @@ pub struct JournalConfig {
     pub max_bytes: u64,
     /// Copies in the cluster: 1 (the default), 3 or 5.
     pub replicas: u8,
+    /// Trading days that are kept, 30 by default: each begins with a snapshot, and what lies before the oldest one that
+    /// is kept is purged. Days without trading do not count.
+    pub keep_days: u16,
+    /// For how many trading days the id of an order is remembered once the order has left the state, 5 by default. An
+    /// id that is older, and tells its age, is refused.
+    pub keep_ids_days: u16,
+}
+
+/// `[lease]`: which of several nodes with the same gateway leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LeaseConfig {
+    /// How long a leader leads without renewing, 6 s by default: `"6 s"`, `"1500 ms"`. A shorter one takes over sooner,
+    /// and gives up sooner when the servers elect a leader of their own. All nodes must say the same: the bucket keeps
+    /// what its maker said.
+    #[serde(deserialize_with = "duration")]
+    pub duration: Duration,
 }
 
 /// `[[gateways]]`: one session with a venue.
@@ -155,8 +175,9 @@ impl Config {
         let broker = file.broker.check(&document)?;
         check_node(&file.node, &document)?;
         check_journal(&file.journal, &broker, &document)?;
+        check_lease(&file.lease, &document)?;
         check_gateways(&file.gateways, &document)?;
-        Ok(Config { node: file.node, broker, journal: file.journal, gateways: file.gateways })
+        Ok(Config { node: file.node, broker, journal: file.journal, lease: file.lease, gateways: file.gateways })
     }
 }
 
@@ -174,7 +195,13 @@ impl Default for EmbeddedBroker {
 
 impl Default for JournalConfig {
     fn default() -> Self {
-        JournalConfig { max_bytes: 4 << 30, replicas: 1 }
+        JournalConfig { max_bytes: 4 << 30, replicas: 1, keep_days: 30, keep_ids_days: 5 }
+    }
+}
+
+impl Default for LeaseConfig {
+    fn default() -> Self {
+        LeaseConfig { duration: Duration::from_secs(6) }
     }
 }
 
@@ -188,6 +215,8 @@ struct File {
     broker: BrokerSection,
     #[serde(default)]
     journal: JournalConfig,
+    #[serde(default)]
+    lease: LeaseConfig,
     #[serde(default)]
     gateways: Vec<GatewayConfig>,
 }
@@ -319,6 +348,12 @@ fn check_journal(journal: &JournalConfig, broker: &BrokerConfig, document: &Docu
     if i64::try_from(journal.max_bytes).is_err() {
         return refuse("max_bytes", "is more than NATS can count: write at most \"8 EiB\" less one byte");
     }
+    if journal.keep_days == 0 {
+        return refuse("keep_days", "must be 1 or more: the day that is traded is always kept");
+    }
+    if journal.keep_ids_days == 0 {
+        return refuse("keep_ids_days", "must be 1 or more: an order that is sent again must not be a second one");
+    }
     if !matches!(journal.replicas, 1 | 3 | 5) {
         return refuse("replicas", "must be 1, 3 or 5: an even number survives no more than the odd one below it");
     }
@@ -329,6 +364,15 @@ fn check_journal(journal: &JournalConfig, broker: &BrokerConfig, document: &Docu
         );
     }
     Ok(())
+}
+
+fn check_lease(lease: &LeaseConfig, document: &Document) -> Result<(), ConfigError> {
+    if (Duration::from_secs(1)..=Duration::from_secs(120)).contains(&lease.duration) {
+        return Ok(());
+    }
+    let message =
+        "must be 1 s to 120 s: the shorter, the sooner a standby takes over, and the sooner a leader gives up";
+    Err(document.complain(&["lease", "duration"], message))
 }
 
 fn check_gateways(gateways: &[GatewayConfig], document: &Document) -> Result<(), ConfigError> {
@@ -375,6 +419,19 @@ fn addresses<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<String>>, 
             .map(|value| if let toml::Value::String(text) = value { Ok(text) } else { Err(wrong()) })
             .collect::<Result<_, _>>()
             .map(Some),
+        _ => Err(wrong()),
+    }
+}
+
+/// A text with a unit such as `"6 s"`.
+fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let wrong = || de::Error::custom("write a text such as \"6 s\" or \"1500 ms\"");
+    let toml::Value::String(text) = toml::Value::deserialize(from)? else { return Err(wrong()) };
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let count: u64 = digits.parse().map_err(|_| wrong())?;
+    match text[digits.len()..].trim() {
+        "s" => Ok(Duration::from_secs(count)),
+        "ms" => Ok(Duration::from_millis(count)),
         _ => Err(wrong()),
     }
 }

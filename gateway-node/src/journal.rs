@@ -5,22 +5,19 @@
 //! server republishes what is stored under `journal.<gateway>.pub.` as `evt.`.
 
 pub mod chain;
+mod cursor;
+mod follower;
 mod reader;
 mod writer;
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use async_nats::jetstream::context::Context;
-use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{self, DiscardPolicy, Republish, StorageType};
-use futures::TryStreamExt;
-use protocol::journal::{HEADER_MESSAGE_ID, Private, decode_entry, message_id, parse_message_id};
-use protocol::{Name, codec, subject};
-use tracing::{info, warn};
+use protocol::subject;
 
-use crate::engine::Replayed;
+pub use follower::{Follower, Led, highest_epoch};
 pub use reader::JournalReader;
 pub use writer::{JournalWriter, Progress};
 
@@ -34,18 +31,10 @@ pub struct JournalOptions {
     pub max_bytes: i64,
     /// Copies in a cluster.
     pub replicas: usize,
-}
-
-/// What an opened journal gives: the state it holds, and a writer that has begun a new leadership in it.
-pub struct Opened {
-    /// What was replayed.
-    pub replayed: Replayed,
-    /// The new epoch.
-    pub epoch: u64,
-    /// Appends.
-    pub writer: JournalWriter,
-    /// Reads, for refills.
-    pub reader: JournalReader,
+    /// Trading days whose snapshots are kept, with what follows the oldest of them.
+    pub keep_days: usize,
+    /// Day rolls for which the ids of orders that left the state are kept.
+    pub keep_ids_days: usize,
 }
 
 /// JetStream on a connection, with the bounds that the writer relies on.
@@ -69,50 +58,6 @@ pub struct Known {
     pub stored: u64,
 }
 
-/// Creates the stream if there is none, replays it, and begins a new leadership in it.
-///
-/// # Errors
-/// If JetStream is not there, the stream cannot be made or read, it holds less than is `known` of it, or somebody else
-/// begins to lead at the same time.
-pub async fn open(
-    context: Context,
-    gateway: &Name,
-    node: &Name,
-    options: &JournalOptions,
-    known: Known,
-    now: protocol::Timestamp,
-) -> anyhow::Result<Opened> {
-    if known.stored > 0 {
-        // Not made anew in its place: with a journal its order ids are gone, and a repeated order would be a second one.
-        let held = match context.get_stream(subject::journal_stream(gateway)).await {
-            Ok(stream) => stream.cached_info().state.last_sequence,
-            Err(error) if is_stream_gone(&error.to_string()) => 0,
-            Err(error) => return Err(error).context("looking for the journal"),
-        };
-        check_not_shorter(gateway, known, held)?;
-    }
-    let stream = ensure_stream(&context, gateway, options).await?;
-    let replayed = replay(&stream).await.context("replaying the journal")?;
-    // One node, one leader: the epoch counts starts. A lease in KV will give it, and the fence is this append.
-    let epoch = replayed.epoch.max(known.epoch) + 1;
-    let entry = Private::LeaderStarted { epoch, node: node.clone(), time: now };
-    let message = PublishMessage::build()
-        .payload(codec::encode(&entry)?.into())
-        .message_id(message_id(epoch, 0))
-        .expected_last_sequence(replayed.journal_seq);
-    let ack = context
-        .send_publish(subject::journal_private(gateway, entry.kind()), message)
-        .await
-        .context("beginning to lead")?
-        .await
-        .context("beginning to lead: does another node write the same journal?")?;
-    anyhow::ensure!(!ack.duplicate, "somebody else begins to lead {gateway} under epoch {epoch}");
-    info!(%gateway, epoch, entries = ack.sequence, "journal replayed");
-    let writer = JournalWriter::start(context, stream.clone(), gateway, epoch, ack.sequence);
-    let reader = JournalReader { stream, gateway: gateway.clone() };
-    Ok(Opened { replayed, epoch, writer, reader })
-}
-
 async fn ensure_stream(context: &Context, gateway: &str, options: &JournalOptions) -> anyhow::Result<stream::Stream> {
     let name = subject::journal_stream(gateway);
     let published = subject::journal_published_prefix(gateway);
@@ -126,6 +71,8 @@ async fn ensure_stream(context: &Context, gateway: &str, options: &JournalOption
         }),
         // Storage refuses new entries when full; it never drops old ones.
         discard: DiscardPolicy::New,
+        // An audit trail: what is before the oldest kept snapshot may be purged, and nothing else goes.
+        deny_delete: true,
         max_bytes: options.max_bytes,
         num_replicas: options.replicas,
         storage: StorageType::File,
@@ -139,65 +86,6 @@ async fn ensure_stream(context: &Context, gateway: &str, options: &JournalOption
         )
     })?;
     context.get_stream(&name).await.with_context(|| format!("opening the stream {name}"))
-}
-
-async fn replay(stream: &stream::Stream) -> anyhow::Result<Replayed> {
-    let mut replayed = Replayed::default();
-    let state = stream.get_info().await?.state;
-    let last = state.last_sequence;
-    if last == 0 {
-        return Ok(replayed);
-    }
-    anyhow::ensure!(
-        state.messages > 0,
-        "somebody purged it: its orders, ids and epochs are gone. Restore the stream, or delete it to begin anew"
-    );
-    let mut undecodable = 0_u64;
-    let mut messages = read_from(stream, 1, String::new()).await?;
-    loop {
-        let message = tokio::time::timeout(Duration::from_secs(30), messages.try_next())
-            .await
-            .context("the server sent nothing for 30 s")??
-            .context("the stream ended early")?;
-        let (seq, pending) = message
-            .info()
-            .map(|info| (info.stream_sequence, info.pending))
-            .map_err(|e| anyhow::anyhow!("a message without its sequence: {e}"))?;
-        match decode_entry(&message.subject, &message.payload) {
-            Ok(entry) => replayed.take(seq, entry_epoch(message.headers.as_ref()), &entry),
-            Err(error) => {
-                undecodable += 1;
-                replayed.journal_seq = seq;
-                warn!(seq, subject = %message.subject, error, "a journal entry is not understood and passed over");
-            }
-        }
-        // Entries deleted at the end never come.
-        if seq >= last || pending == 0 {
-            break;
-        }
-    }
-    if undecodable > 0 || replayed.voided > 0 {
-        warn!(undecodable, voided = replayed.voided, "entries were passed over");
-    }
-    // Deleted entries at the end count all the same.
-    replayed.journal_seq = replayed.journal_seq.max(last);
-    Ok(replayed)
-}
-
-async fn read_from(stream: &stream::Stream, start: u64, filter: String) -> anyhow::Result<pull::Ordered> {
-    let config = pull::OrderedConfig {
-        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: start },
-        filter_subject: filter,
-        ..Default::default()
-    };
-    Ok(stream.create_consumer(config).await?.messages().await?)
-}
-
-fn entry_epoch(headers: Option<&async_nats::HeaderMap>) -> u64 {
-    headers
-        .and_then(|h| h.get(HEADER_MESSAGE_ID))
-        .and_then(|v| parse_message_id(v.as_str()))
-        .map_or(0, |(epoch, _)| epoch)
 }
 
 /// Refuses a journal that has lost entries which were acknowledged.

@@ -4,6 +4,7 @@
 //! in at its venue, serve; until told to stop, then drain.
 
 pub mod broker;
+pub mod clock;
 pub mod config;
 pub mod connection;
 pub mod engine;
@@ -11,6 +12,7 @@ pub mod gate;
 pub mod gateway;
 pub mod halts;
 pub mod journal;
+pub mod lease;
 pub mod node;
 pub mod publisher;
 pub mod reconcile;
@@ -31,16 +33,18 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use crate::broker::Broker;
+use crate::clock::Clock;
 use crate::config::{BrokerConfig, Config, GatewayKind};
 use crate::connection::Brokers;
 use crate::engine::{Engine, EngineOptions};
 use crate::gateway::{Gateway, VenueSink, venue_channel};
 use crate::halts::HaltsLink;
-use crate::journal::{JournalOptions, Known};
-use crate::node::{Clock, Ended, GatewayLoop};
+use crate::journal::{Follower, JournalOptions, Known};
+use crate::lease::Keeper;
+use crate::node::{Ended, GatewayLoop};
 use crate::publisher::Publisher;
 use crate::risk::Limits;
-use crate::rpc::{CallContext, Handler, RpcServer};
+use crate::rpc::{CallContext, Handler, Leads, RpcServer};
 
 /// Trading events in flight between a venue and its gateway's loop; when full: see [`VenueSink::send`].
 const VENUE_EVENTS: usize = 8_192;
@@ -82,9 +86,7 @@ impl Node {
             let factory: GatewayFactory = match gateway.kind {
                 GatewayKind::Sim => {
                     let sim = gateway.sim.clone();
-                    Arc::new(move |name, sink| {
-                        Ok(Box::new(gateway::sim::SimGateway::new(name.clone(), sim.clone(), sink)?))
-                    })
+                    Arc::new(move |name, sink| gateway::sim::open(name.clone(), sim.clone(), sink))
                 }
             };
             let (sink, _source) = venue_channel(1, 1);
@@ -159,7 +161,10 @@ impl Node {
             journal: JournalOptions {
                 max_bytes: i64::try_from(self.config.journal.max_bytes).unwrap_or(i64::MAX),
                 replicas: usize::from(self.config.journal.replicas),
+                keep_days: usize::from(self.config.journal.keep_days),
+                keep_ids_days: usize::from(self.config.journal.keep_ids_days),
             },
+            lease: lease::Terms { max_age: self.config.lease.duration },
             clock: Clock::default(),
         });
         // A broker that cannot be reached at all is a mistake to tell at once; one that goes away later comes back.
@@ -211,6 +216,7 @@ struct Shared {
     brokers: Brokers,
     methods: HashMap<String, Handler>,
     journal: JournalOptions,
+    lease: lease::Terms,
     clock: Clock,
 }
 
@@ -222,6 +228,11 @@ async fn supervise(shared: Arc<Shared>, spec: GatewaySpec, mut stopped: watch::R
         let began = tokio::time::Instant::now();
         let reason = match run_gateway(&shared, &spec, &mut known, stopped.clone()).await {
             Ok(Ended::Drained) => return,
+            Ok(Ended::SteppedDown(reason)) => {
+                warn!(gateway = %spec.name, reason, "standing by");
+                wait = FIRST_RESTART;
+                continue;
+            }
             Ok(Ended::Failed(reason)) => reason,
             Err(error) => format!("{error:#}"),
         };
@@ -261,7 +272,7 @@ async fn tell_failure(shared: &Shared, gateway: &Name, known: Known, reason: &st
     }
 }
 
-/// One life of a gateway: connect, replay, serve, drain.
+/// One life of a gateway on this node: stand by, lead, serve, drain.
 async fn run_gateway(
     shared: &Shared,
     spec: &GatewaySpec,
@@ -269,39 +280,83 @@ async fn run_gateway(
     mut stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<Ended> {
     let name = &spec.name;
+    let trading = shared.brokers.connect(format!("{} {name} trading", shared.node)).await?;
     // Ticks on a connection of their own, so that a flood of them delays no order.
     let market = shared.brokers.connect(format!("{} {name} market data", shared.node)).await?;
-    let trading = shared.brokers.connect(format!("{} {name} trading", shared.node)).await?;
     let context = journal::context(trading.clone());
-    let opened = journal::open(context, name, &shared.node, &shared.journal, *known, shared.clock.now().wall).await?;
-    let progress = opened.writer.progress.clone();
-    *known = Known { epoch: opened.epoch, stored: progress.borrow().stored };
+    let mut follower = Follower::open(context.clone(), name, &shared.journal, *known).await?;
+    let (leases, terms) =
+        lease::open_bucket(&context, shared.lease, shared.journal.replicas, journal::highest_epoch(&context)).await?;
+    follower.catch_up().await?;
+    let mut keeper = Keeper::start(leases, name, &shared.node, terms, shared.clock);
+    let ended = async {
+        let epoch = tokio::select! {
+            epoch = keeper.acquired() => epoch?,
+            followed = follower.follow() => match followed? {},
+            _ = stopped.wait_for(|stop| *stop) => return Ok(Ended::Drained),
+        };
+        let connections = Connections { market, trading };
+        lead_gateway(shared, spec, known, stopped, connections, follower, &keeper, epoch).await
+    }
+    .await;
+    // Given back last: whoever leads next finds everything done.
+    keeper.release().await;
+    ended
+}
 
+/// A gateway's connections to NATS.
+struct Connections {
+    market: async_nats::Client,
+    trading: async_nats::Client,
+}
+
+/// One leadership: take the journal over, log in, serve until told to stop or the lease is lost, drain.
+#[allow(clippy::too_many_arguments)] // one call, of one function that would else be too long to read aloud
+async fn lead_gateway(
+    shared: &Shared,
+    spec: &GatewaySpec,
+    known: &mut Known,
+    mut stopped: watch::Receiver<bool>,
+    Connections { market, trading }: Connections,
+    follower: Follower,
+    keeper: &Keeper,
+    epoch: u64,
+) -> anyhow::Result<Ended> {
+    let name = &spec.name;
+    let leads = Leads { limit: keeper.limit.clone(), clock: shared.clock };
+    let may_act = || keeper.limit.may_act(shared.clock.mono());
+    let led = follower.lead(&shared.node, epoch, shared.clock.now().wall, may_act).await?;
+    let progress = led.writer.progress.clone();
+    *known = Known { epoch, stored: progress.borrow().stored };
     let (sink, venue) = venue_channel(VENUE_EVENTS, VENUE_TICKS);
     let gateway = (spec.factory)(name, sink)?;
-    let mut options = EngineOptions::new(name.clone(), shared.node.clone(), opened.epoch);
+    let mut options = EngineOptions::new(name.clone(), shared.node.clone(), epoch);
     options.subscribe.clone_from(&spec.subscribe);
     options.limits.clone_from(&spec.limits);
-    let journal_seq = opened.writer.progress.borrow().stored;
-    let engine = Engine::new(options, opened.replayed, journal_seq);
+    options.keep_days = shared.journal.keep_days;
+    options.keep_ids_days = shared.journal.keep_ids_days;
+    let engine = Engine::new(options, led.replayed, led.base);
 
     let (calls_in, calls) = mpsc::channel(rpc::MAX_CALLS);
     let (server, answers) =
-        RpcServer::start(trading.clone(), name.clone(), opened.epoch, &shared.methods, calls_in).await?;
+        RpcServer::start(trading.clone(), name.clone(), epoch, &shared.methods, calls_in, leads).await?;
     let (stop_loop, loop_stopped) = watch::channel(false);
     let gateway_loop = GatewayLoop {
         name: name.clone(),
         engine,
         gateway,
         venue,
-        journal: opened.writer,
-        reader: opened.reader,
-        publisher: Publisher::new(market.clone(), name.clone(), opened.epoch),
+        journal: led.writer,
+        reader: led.reader,
+        publisher: Publisher::new(market.clone(), name.clone(), epoch),
         calls,
         answers,
         halts: HaltsLink::start(journal::context(trading.clone()), shared.journal.replicas),
         runtime: tokio::runtime::Handle::current(),
         clock: shared.clock,
+        lease: keeper.limit.clone(),
+        standing: keeper.standing.clone(),
+        pulse: keeper.pulse.clone(),
         shutdown: loop_stopped,
     };
     let mut ended = spawn_thread(name, gateway_loop)?;

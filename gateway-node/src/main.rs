@@ -4,9 +4,11 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use gateway_node::Node;
 use gateway_node::config::Config;
+use gateway_node::gateway::sim::config::VenueConfig;
+use gateway_node::gateway::sim::server::{VenueOptions, VenueServer};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
@@ -18,47 +20,135 @@ use tracing_subscriber::EnvFilter;
 #[derive(Parser)]
 #[command(
     version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
     after_help = "Example:\n  gateway-node --config deploy/sim.toml\n\nExit codes: 0 stopped as told, 1 failed, 2 bad arguments or configuration, 130 ended at once"
 )]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    node: NodeArguments,
+}
+
+#[derive(Args)]
+struct NodeArguments {
     /// The configuration file; deploy/node.example.toml has every key.
-    #[arg(short, long, value_name = "FILE", env = "GATEMESH_CONFIG")]
-    config: PathBuf,
+    #[arg(short, long, value_name = "FILE", env = "GATEMESH_CONFIG", required = true)]
+    config: Option<PathBuf>,
     /// Checks the configuration, says what it found, and exits.
     #[arg(long)]
     check: bool,
 }
 
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the simulated venue as a process of its own, which outlives the nodes that log in there.
+    ///
+    /// A node reaches it with [gateways.sim] venue = "HOST:PORT". One account, one session: a newer login ends the older
+    /// one. Orders, trades and positions are in the ledger before they are answered, so that a killed venue goes on where
+    /// it was. Whoever reaches the port can trade: there is no password.
+    #[command(
+        after_help = "Examples:\n  gateway-node venue --listen 127.0.0.1:7700 --ledger data/venue\n  gateway-node venue --listen 127.0.0.1:7700 --ledger data/venue --config deploy/venue.example.toml\n\nExit codes: 0 stopped as told, 1 failed, 2 bad arguments, configuration or ledger, 130 ended at once"
+    )]
+    Venue(VenueArguments),
+}
+
+#[derive(Args)]
+struct VenueArguments {
+    /// Where nodes connect; port 0 takes any free one, which the log names.
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: String,
+    /// The directory of the ledger; made if need be. An empty one begins a new account.
+    #[arg(long, value_name = "DIR")]
+    ledger: PathBuf,
+    /// The venue's settings; deploy/venue.example.toml has every key. Without it, a synthetic market.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Lets whoever reaches the port inject faults: for tests only.
+    #[arg(long)]
+    allow_faults: bool,
+    /// What is logged, as node.log in a node's configuration.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: String,
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = match Config::load(&arguments.config) {
+    match arguments.command {
+        Some(Command::Venue(venue)) => run_venue(venue),
+        None => run_node(arguments.node),
+    }
+}
+
+fn run_node(arguments: NodeArguments) -> ExitCode {
+    let Some(path) = arguments.config else {
+        eprintln!("gateway-node: no configuration: write --config FILE");
+        return ExitCode::from(2);
+    };
+    let config = match Config::load(&path) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("gateway-node: {error}");
             return ExitCode::from(2);
         }
     };
-    let filter = EnvFilter::try_from_default_env()
-        // The NATS client's own lines repeat what the node says of its connections.
-        .unwrap_or_else(|_| EnvFilter::new(format!("async_nats=warn,{}", config.node.log)));
+    // The NATS client's own lines repeat what the node says of its connections.
+    start_log(&format!("async_nats=warn,{}", config.node.log));
+    let names: Vec<String> = config.gateways.iter().map(|g| g.name.to_string()).collect();
+    let node = match Node::new(config) {
+        Ok(node) => node,
+        Err(error) => {
+            eprintln!("gateway-node: {}: {error:#}", path.display());
+            return ExitCode::from(2);
+        }
+    };
+    if arguments.check {
+        println!("{}: fine; gateways: {}", path.display(), names.join(", "));
+        return ExitCode::SUCCESS;
+    }
+    run(async { node.run(stop_signal()?).await })
+}
+
+fn run_venue(arguments: VenueArguments) -> ExitCode {
+    let VenueArguments { listen, ledger, config, allow_faults, log } = arguments;
+    let filter = match EnvFilter::try_new(&log) {
+        Ok(_) => log,
+        Err(error) => {
+            eprintln!("gateway-node: --log {log}: {error}; write a level such as info");
+            return ExitCode::from(2);
+        }
+    };
+    let config = match config.map_or_else(|| Ok(VenueConfig::default()), |path| VenueConfig::load(&path)) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("gateway-node: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    start_log(&filter);
+    let mut is_served = false;
+    let code = run(async {
+        let server = VenueServer::bind(VenueOptions { listen, config, ledger, allow_faults }).await?;
+        let address = server.address()?;
+        is_served = true;
+        info!(%address, allow_faults, "the venue takes logins");
+        server.run(stop_signal()?).await
+    });
+    if is_served { code } else { ExitCode::from(2) }
+}
+
+fn start_log(directives: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directives));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
-    let names: Vec<String> = config.gateways.iter().map(|g| g.name.to_string()).collect();
-    let node = match Node::new(config) {
-        Ok(node) => node,
-        Err(error) => {
-            eprintln!("gateway-node: {}: {error:#}", arguments.config.display());
-            return ExitCode::from(2);
-        }
-    };
-    if arguments.check {
-        println!("{}: fine; gateways: {}", arguments.config.display(), names.join(", "));
-        return ExitCode::SUCCESS;
-    }
+}
+
+fn run(task: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -66,7 +156,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(async { node.run(stop_signal()?).await }) {
+    match runtime.block_on(task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");

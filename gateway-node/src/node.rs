@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use protocol::event::Log;
 use protocol::journal::Entry;
 use protocol::rpc::Method;
-use protocol::{ErrorCode, GatewayState, LogLevel, Name, RpcError, Timestamp};
+use protocol::{ErrorCode, GatewayState, LogLevel, Name, RpcError};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
+use crate::clock::Clock;
 use crate::engine::halts::{HaltNews, HaltWrite};
 use crate::engine::{
     Approval, Call, Effect, Effects, Engine, Now, Reply, ReplyTo, SNAPSHOT, Submit, VenueCommand, refusal,
@@ -21,6 +22,7 @@ use crate::gate::Gate;
 use crate::gateway::{Gateway, SequencedTick, VenueSource};
 use crate::halts::HaltsLink;
 use crate::journal::{JournalReader, JournalWriter};
+use crate::lease::{Limit, Pulse, Standing};
 use crate::publisher::Publisher;
 use crate::rpc::{Answers, Incoming, Responder};
 
@@ -42,34 +44,6 @@ const MAX_REFILLS: usize = 16;
 const SERVICE_GRACE: Duration = Duration::from_secs(2);
 /// How long a drain may take.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(5);
-
-/// The time, read here and passed in everywhere else.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    start: Instant,
-}
-
-impl Default for Clock {
-    fn default() -> Self {
-        Clock { start: Instant::now() }
-    }
-}
-
-impl Clock {
-    /// The time.
-    #[must_use]
-    pub fn now(&self) -> Now {
-        Now { wall: wall_clock(), mono: self.start.elapsed() }
-    }
-}
-
-/// The node's clock, in UTC to the microsecond.
-#[allow(clippy::disallowed_methods)] // the one place where the clock is read
-#[must_use]
-pub fn wall_clock() -> Timestamp {
-    let now = chrono::Utc::now().fixed_offset();
-    chrono::SubsecRound::trunc_subsecs(now, 6)
-}
 
 /// What a gateway's loop is made of.
 pub struct GatewayLoop {
@@ -97,6 +71,12 @@ pub struct GatewayLoop {
     pub runtime: tokio::runtime::Handle,
     /// The clock.
     pub clock: Clock,
+    /// Until when this node leads: looked at immediately before anything that only a leader may do.
+    pub lease: Limit,
+    /// How it stands with the lease.
+    pub standing: watch::Receiver<Standing>,
+    /// Shows that the loop runs: a leader whose loop stands still gives up.
+    pub pulse: Pulse,
     /// Turns true when the node is to stop.
     pub shutdown: watch::Receiver<bool>,
 }
@@ -106,6 +86,8 @@ pub struct GatewayLoop {
 pub enum Ended {
     /// It was told to, and drained.
     Drained,
+    /// Somebody else leads, or will: it goes on as a standby.
+    SteppedDown(String),
     /// It cannot go on.
     Failed(String),
 }
@@ -127,6 +109,8 @@ struct Running {
     effects: Effects,
     refills: std::sync::Arc<tokio::sync::Semaphore>,
     failed: Option<String>,
+    /// The lease is lost: nothing may be said or done under this epoch any more.
+    is_over: bool,
 }
 
 impl GatewayLoop {
@@ -140,6 +124,7 @@ impl GatewayLoop {
             effects: Vec::new(),
             refills: std::sync::Arc::new(tokio::sync::Semaphore::new(MAX_REFILLS)),
             failed: None,
+            is_over: false,
         };
         running.serve().await;
         running.drain().await
@@ -157,6 +142,7 @@ impl Running {
             if *self.parts.shutdown.borrow() {
                 return;
             }
+            self.check_lease();
             self.check_overflow();
             let may_take_events = self.parts.engine.journal_backlog() < MAX_UNSTORED;
             let ticks_queue = self.parts.venue.ticks.clone();
@@ -166,6 +152,7 @@ impl Running {
             tokio::select! {
                 biased;
                 _ = self.parts.shutdown.changed() => {}
+                _ = self.parts.standing.changed() => {}
                 changed = self.parts.journal.progress.changed() => self.on_progress(changed.is_ok()),
                 news = self.parts.halts.news.recv() => self.on_halt_news(news),
                 call = self.parts.calls.recv(), if calls_taken < TURNS && service_ended.is_none() => match call {
@@ -205,6 +192,23 @@ impl Running {
     fn status(&mut self, now: Now) -> protocol::Status {
         self.parts.engine.note_ticks(self.parts.venue.ticks.counts());
         self.parts.engine.status(now)
+    }
+
+    /// Whoever has lost the lease stops at once; so does one who was stopped itself for longer than it lasts.
+    fn check_lease(&mut self) -> bool {
+        let mono = self.parts.clock.mono();
+        if self.parts.lease.may_act(mono) {
+            return true;
+        }
+        if self.failed.is_none() {
+            let why = match &*self.parts.standing.borrow() {
+                Standing::Lost(why) => why.clone(),
+                Standing::Seeking | Standing::Holding { .. } => "it was not renewed in time".to_owned(),
+            };
+            self.failed = Some(format!("the lease is lost: {why}"));
+            self.is_over = true;
+        }
+        false
     }
 
     fn now(&self) -> Now {
@@ -269,6 +273,7 @@ impl Running {
 
     fn on_timer(&mut self) {
         let now = self.now();
+        self.parts.pulse.beat(now.mono);
         self.parts.engine.on_timer(now, &mut self.effects);
         self.perform();
         self.expire_questions(now);
@@ -333,7 +338,11 @@ impl Running {
                         position += 1;
                         self.append(&entry);
                     }
-                    Effect::Submit(_) | Effect::Reply(..) | Effect::Heads(_) | Effect::ReadEvents(..) => {
+                    Effect::Submit(_)
+                    | Effect::Reply(..)
+                    | Effect::Heads(_)
+                    | Effect::ReadEvents(..)
+                    | Effect::Purge(_) => {
                         self.gate.hold(position, effect);
                     }
                     Effect::Venue(command) => self.command(command),
@@ -361,6 +370,10 @@ impl Running {
                     }
                 }
                 Effect::ReadEvents(to, params) => self.read_events(to, params, stored),
+                Effect::Purge(before) => {
+                    let reader = self.parts.reader.clone();
+                    self.parts.runtime.spawn(async move { reader.purge_before(before).await });
+                }
                 other => debug_assert!(false, "{other:?} is not gated"),
             }
         }
@@ -379,10 +392,10 @@ impl Running {
         }
     }
 
-    /// The last step before the venue: deadline, session and cancels are looked at once more. A lease's own limit
-    /// will be looked at here too.
+    /// The last step before the venue: the lease, and once more deadline, session and cancels. What is not sent because
+    /// the lease is over stays as an intent in the journal, and is the successor's to explain.
     fn submit(&mut self, submit: &Submit) {
-        if self.failed.is_some() {
+        if self.failed.is_some() || !self.check_lease() {
             return;
         }
         let now = self.now();
@@ -401,6 +414,10 @@ impl Running {
     }
 
     fn command(&mut self, command: VenueCommand) {
+        // Neither a login, which would end the successor's session, nor a cancel.
+        if !self.check_lease() && !matches!(command, VenueCommand::Disconnect) {
+            return;
+        }
         let now = self.now();
         let gateway = &mut self.parts.gateway;
         let (what, outcome, answer) = match command {
@@ -530,7 +547,9 @@ impl Running {
             status.state = GatewayState::Failed;
             status.reason = Some(reason.clone());
         }
-        self.parts.publisher.status(status);
+        if !self.is_over {
+            self.parts.publisher.status(status);
+        }
         // With NATS away there may never be room again.
         let _ = tokio::time::timeout(Duration::from_millis(500), self.parts.publisher.room()).await;
         self.answer_the_rest();
@@ -546,6 +565,7 @@ impl Running {
             warn!(gateway = %name, lost, "journal entries could not be stored before the end");
         }
         match self.failed {
+            Some(reason) if self.is_over => Ended::SteppedDown(reason),
             Some(reason) => Ended::Failed(reason),
             None => Ended::Drained,
         }

@@ -26,7 +26,7 @@ pub fn missing_at_venue(
     let listed: HashSet<String> = listed.map(ToString::to_string).collect();
     let is_lost = |key: &OrderKey, reference: Option<&Name>| {
         let listed = reference.is_some_and(|r| listed.contains(r.as_str()));
-        !listed && !is_unsent(key) && snapshot.forgets_older_sessions && is_older_session(reference, &snapshot.session)
+        !listed && !is_unsent(key) && snapshot.older_sessions_ended && is_older_session(reference, &snapshot.session)
     };
     let orders = state.active_orders().filter(|o| is_lost(&(*o).into(), o.venue_reference.as_ref())).map(|order| {
         let reason = Some(LOST_WITH_VENUE.to_owned());

@@ -202,5 +202,15 @@ pub fn check_order(request: OrderRequest, contract: &Contract) -> Result<Approve
     Ok(Approved(request))
 }
 
+/// As [`check_order`], of a quote.
+///
+/// # Errors
+/// As [`approve_quote`].
+#[cfg(test)]
+pub fn check_quote(request: QuoteRequest, contract: &Contract) -> Result<Approved<QuoteRequest>, RpcError> {
+    contract::check_quote(&request, contract)?;
+    Ok(Approved(request))
+}
+
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
+use crate::clock::Clock;
 use crate::engine::{Caller, Reply, Request};
+use crate::lease::Limit;
 
 /// Most calls of one gateway under way at a time; one more is answered OVERLOADED at once.
 const MAX_ORDINARY_CALLS: usize = 1_024;
@@ -62,15 +64,35 @@ pub struct Incoming {
     pub responder: Responder,
 }
 
+/// Whether this node leads: who answers looks immediately before.
+#[derive(Clone)]
+pub struct Leads {
+    /// Until when.
+    pub limit: Limit,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl Leads {
+    fn now(&self) -> bool {
+        self.limit.may_act(self.clock.mono())
+    }
+}
+
 /// The way to answer one call; holds its place among [`MAX_CALLS`].
 pub struct Responder {
     request: service::Request,
     client: Client,
+    leads: Leads,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Responder {
+    /// A former leader stays silent: its successor was given the same call, and may do what this one refuses.
     async fn send(mut self, reply: Reply) {
+        if !self.leads.now() {
+            return;
+        }
         let sent = match fitting(reply, self.client.max_payload()) {
             Ok(bytes) => self.request.respond(Ok(bytes.into())).await,
             Err(error) => {
@@ -157,6 +179,7 @@ impl RpcServer {
         epoch: u64,
         methods: &HashMap<String, Handler>,
         calls: mpsc::Sender<Incoming>,
+        leads: Leads,
     ) -> anyhow::Result<(RpcServer, Answers)> {
         // A queue group of its own per epoch: in a shared one, a frozen former leader would swallow half the calls.
         let group = format!("{gateway}-{epoch}");
@@ -196,6 +219,7 @@ impl RpcServer {
         });
         let desk = Desk {
             client,
+            leads,
             gateway,
             calls,
             answers: answers.clone(),
@@ -246,6 +270,7 @@ enum Route {
 /// Takes requests in.
 struct Desk {
     client: Client,
+    leads: Leads,
     gateway: Name,
     calls: mpsc::Sender<Incoming>,
     answers: Answers,
@@ -345,7 +370,7 @@ impl Desk {
         if Method::from_name(name).is_some() || self.added.contains(name) {
             return;
         }
-        let Some(inbox) = message.reply.clone().filter(|reply| is_inbox(reply)) else { return };
+        let Some(inbox) = message.reply.clone().filter(|reply| is_inbox(reply) && self.leads.now()) else { return };
         let shown: String = name.chars().take(64).collect();
         let known: Vec<&str> =
             Method::ALL.iter().map(|m| m.as_str()).chain(self.added.iter().map(String::as_str)).collect();
@@ -362,7 +387,7 @@ impl Desk {
     }
 
     fn responder(&self, request: service::Request, place: Option<OwnedSemaphorePermit>) -> Responder {
-        Responder { request, client: self.client.clone(), _place: place }
+        Responder { request, client: self.client.clone(), leads: self.leads.clone(), _place: place }
     }
 }
 

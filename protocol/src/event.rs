@@ -217,6 +217,10 @@ pub struct Status {
     /// Journal entries and effects waiting to be stored.
     #[serde(default)]
     pub journal_pending: u64,
+    /// Journal sequence of the snapshot that the trading day began with: what had ended on earlier days left the state
+    /// there, so a copy that is older takes a snapshot.
+    #[serde(default)]
+    pub snapshot_seq: u64,
 }
 
 /// How far an owner's journalled events have come: an owner who sees only its own still notices a loss.

@@ -2,6 +2,7 @@
 //! journalled events add up to. It does no I/O, reads no clock and knows no NATS client.
 #![warn(missing_docs)]
 
+pub mod audit;
 pub mod codec;
 pub mod defect;
 pub mod error;

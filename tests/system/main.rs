@@ -14,4 +14,5 @@ mod processes;
 mod recorded;
 mod restart;
 mod terminal;
+mod venue;
 mod watch;

@@ -35,7 +35,7 @@ async fn a_node_that_restarts_goes_on_from_its_journal() {
 
     let node = TestNode::start(&broker.url(), &sim("sim1")).await;
     let second = until_ready(&client, "sim1").await;
-    assert_eq!(second.epoch, first.epoch + 1);
+    assert!(second.epoch > first.epoch, "{} is not above {}", second.epoch, first.epoch);
     let orders: Vec<Order> = list(&client, "sim1", "get_all_orders").await;
     let lost = orders.iter().find(|o| o.orderid == rests.orderid).expect("kept");
     assert_eq!(lost.status, OrderStatus::Cancelled);

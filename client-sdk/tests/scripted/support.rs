@@ -340,6 +340,7 @@ fn status(gateway: &str, script: &Script) -> Status {
         ticks: 0,
         ticks_conflated: 0,
         journal_pending: 0,
+        snapshot_seq: 0,
     }
 }
 
@@ -388,6 +389,7 @@ pub fn trade_of(order: &Order, tradeid: &str, volume: f64) -> OmsEvent {
         trading_day: None,
         reference: order.reference.clone(),
         owner: order.owner.clone(),
+        traceid: None,
         extra: None,
     })
 }

@@ -2,6 +2,7 @@
 
 mod history;
 mod interrupt;
+pub mod journal;
 mod lists;
 mod operate;
 mod order;
@@ -118,6 +119,7 @@ impl Session {
             Command::Call(args) => self.call(args).await,
             Command::Halt(args) => self.halt(args).await,
             Command::Resume(args) => self.resume(args).await,
+            Command::Journal { command } => self.journal(command).await,
             Command::Connect => self.connect_venue().await,
             Command::Disconnect => self.disconnect_venue().await,
             Command::Send(_) | Command::History(_) | Command::Watch(_) | Command::Completions { .. } => {

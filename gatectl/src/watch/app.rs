@@ -706,6 +706,7 @@ pub(super) mod tests {
             ticks,
             ticks_conflated: 0,
             journal_pending: 0,
+            snapshot_seq: 0,
         })
     }
 

@@ -19,7 +19,7 @@ fn a_gateway_is_all_that_must_be_written() {
     let BrokerConfig::Embedded(broker) = config.broker else { panic!("embedded by default") };
     assert_eq!(broker, EmbeddedBroker::default());
     assert_eq!((broker.port, broker.data_dir), (4222, PathBuf::from("data")));
-    assert_eq!(config.journal, JournalConfig { max_bytes: 4 << 30, replicas: 1 });
+    assert_eq!(config.journal, JournalConfig::default());
     assert_eq!(check_log(&config.node.log), Ok(()));
     assert!(is_node_name(&config.node.name), "{}", config.node.name);
     assert_eq!(config.gateways[0].name, "sim1");
@@ -69,7 +69,7 @@ fn all_of_it_is_read() {
     assert_eq!(broker.servers.len(), 2);
     let Login::User { user, password } = &broker.login else { panic!("by user") };
     assert_eq!((user.as_str(), password.reveal()), ("node", "hush"));
-    assert_eq!(config.journal, JournalConfig { max_bytes: 512 << 20, replicas: 3 });
+    assert_eq!(config.journal, JournalConfig { max_bytes: 512 << 20, replicas: 3, ..JournalConfig::default() });
     assert_eq!(config.gateways[0].subscribe[0].symbol.as_deref(), Some("rb2410"));
     assert_eq!(config.gateways[0].subscribe[2], Filter::all());
     assert_eq!(config.gateways[0].sim.seed, 7);
@@ -117,7 +117,7 @@ fn the_venues_own_sections_are_checked_too() {
     assert_eq!(
         error("[gateways.sim]\nsed = 1"),
         "node.toml, line 5, gateways[0].sim.sed: unknown key `sed`; did you mean `seed`? Known here: feed, start_on, \
-         instruments, products, seed, account, faults"
+         instruments, products, seed, account, faults, venue"
     );
     assert!(
         error("[gateways.sim.feed]\nkind = \"synthetic\"\nsped = 2")

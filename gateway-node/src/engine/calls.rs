@@ -234,11 +234,19 @@ impl Engine {
             }
             Request::GetOrder(params) => {
                 let key = key(caller, params.owner.as_ref(), params.orderid)?;
-                out.push(Effect::Reply(reply, encode(&self.state.order(&key))));
+                let found = self.state.order(&key);
+                if found.is_none() {
+                    self.days.check_present(&key, self.options.keep_ids_days)?;
+                }
+                out.push(Effect::Reply(reply, encode(&found)));
             }
             Request::GetQuote(params) => {
                 let key = key(caller, params.owner.as_ref(), params.orderid)?;
-                out.push(Effect::Reply(reply, encode(&self.state.quote(&key))));
+                let found = self.state.quote(&key);
+                if found.is_none() {
+                    self.days.check_present(&key, self.options.keep_ids_days)?;
+                }
+                out.push(Effect::Reply(reply, encode(&found)));
             }
             Request::GetTrade(params) => {
                 let found = self.state.trades().values().find(|t| {

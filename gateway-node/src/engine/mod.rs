@@ -5,6 +5,7 @@
 //! the node's gate holds it back.
 
 mod calls;
+mod day;
 pub mod halts;
 mod lists;
 mod marks;
@@ -14,11 +15,10 @@ mod subscriptions;
 mod venue;
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use protocol::event::{Event, Head, Log, OmsEvent, Status};
-use protocol::halt::HaltEntry;
 use protocol::journal::{Entry, Private};
 use protocol::oms::{Applied, OrderKey};
 use protocol::rpc::GetEvents;
@@ -35,6 +35,7 @@ use crate::gateway::{GatewayError, QueryToken, SequencedTick, SessionStart, Venu
 use crate::risk::{Approved, Counters, Limits};
 
 pub use calls::{Call, Caller, Request};
+pub use day::{Days, Replayed};
 use halts::{HaltWrite, Halts};
 use marks::Marks;
 pub use session::SNAPSHOT;
@@ -145,6 +146,8 @@ pub enum Effect {
     Heads(Vec<Head>),
     /// Gated: read the journal and answer with what it holds; by owner, if the caller sees only its own.
     ReadEvents(ReplyTo, GetEvents),
+    /// Gated: what lies before this sequence is not kept any more.
+    Purge(u64),
     /// Passes the gate.
     Venue(VenueCommand),
     /// Passes the gate: an answer that shows no trading state.
@@ -177,6 +180,10 @@ pub struct EngineOptions {
     pub max_journal_backlog: u64,
     /// What orders and cancels are held to, besides their contracts' own rules.
     pub limits: Limits,
+    /// For how many day rolls the ids of orders that left the state are kept.
+    pub keep_ids_days: usize,
+    /// How many trading days' snapshots the journal keeps, and what follows the oldest of them.
+    pub keep_days: usize,
 }
 
 impl EngineOptions {
@@ -191,58 +198,8 @@ impl EngineOptions {
             unconfirmed_after: Duration::from_secs(5),
             max_journal_backlog: 4096,
             limits: Limits::default(),
-        }
-    }
-}
-
-/// What a journal rebuilds, entry by entry.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Replayed {
-    /// Trading state.
-    pub state: OmsState,
-    /// Who wants which ticks.
-    pub subscriptions: BTreeSet<(InstrumentId, Name)>,
-    /// Who is halted, for earlier versions.
-    pub halts: BTreeMap<Name, String>,
-    /// The halts that concern the gateway; none where an earlier version wrote last.
-    pub halt_entries: Option<Vec<HaltEntry>>,
-    /// What was sent and cancelled.
-    pub counters: Counters,
-    /// Highest epoch seen.
-    pub epoch: u64,
-    /// Sequence of the last entry.
-    pub journal_seq: u64,
-    /// Entries of a stale leader that were passed over.
-    pub voided: u64,
-}
-
-impl Replayed {
-    /// Takes in the next entry. Entries of a lower epoch behind a `LeaderStarted` are void.
-    pub fn take(&mut self, journal_seq: u64, epoch: u64, entry: &Entry) {
-        self.journal_seq = journal_seq;
-        if epoch < self.epoch {
-            self.voided += 1;
-            return;
-        }
-        self.counters.note(entry);
-        match entry {
-            Entry::Event(event) => {
-                self.state.apply(&event.data);
-            }
-            Entry::Private(Private::LeaderStarted { epoch, .. }) => self.epoch = *epoch,
-            Entry::Private(Private::Subscription { instrument, caller, wanted }) => {
-                let subscription = (instrument.clone(), caller.clone());
-                if *wanted {
-                    self.subscriptions.insert(subscription);
-                } else {
-                    self.subscriptions.remove(&subscription);
-                }
-            }
-            Entry::Private(Private::Halts { halts, entries }) => {
-                self.halts.clone_from(halts);
-                self.halt_entries.clone_from(entries);
-            }
-            Entry::Private(Private::CancelRequested { .. } | Private::Snapshot(_) | Private::SnapshotEnd(_)) => {}
+            keep_ids_days: 5,
+            keep_days: 30,
         }
     }
 }
@@ -274,6 +231,10 @@ pub struct Engine {
     next_query: u64,
     marks: Marks,
     subject_seqs: HashMap<Subject, u64>,
+    days: Days,
+    /// Sequence of the last snapshot's end, and of the last one that is stored.
+    snapshot_seq: u64,
+    stored_snapshot_seq: u64,
     /// The sequence that the last emitted journal entry has, or will have: this node is the only writer.
     journal_seq: u64,
     stored_seq: u64,
@@ -290,11 +251,11 @@ impl Engine {
     /// this leader's `LeaderStarted` included.
     #[must_use]
     pub fn new(options: EngineOptions, replayed: Replayed, journal_seq: u64) -> Self {
-        let references = orders::references_of(&replayed.state);
+        let references = orders::references_of(&replayed.state, &replayed.days);
         let mut heads = BTreeMap::new();
         heads.insert(Name::const_new(OWNER_DEFAULT), Mark::default());
         Engine {
-            session: Session::new(&replayed.state),
+            session: Session::new(&replayed.state, &replayed.days),
             subscriptions: Subscriptions::new(replayed.subscriptions),
             marks: Marks::default(),
             state: replayed.state,
@@ -308,6 +269,9 @@ impl Engine {
             queries: HashMap::new(),
             next_query: 0,
             subject_seqs: HashMap::new(),
+            days: replayed.days,
+            snapshot_seq: replayed.snapshot_seq,
+            stored_snapshot_seq: replayed.snapshot_seq,
             journal_seq,
             stored_seq: journal_seq,
             heads,
@@ -364,6 +328,9 @@ impl Engine {
     /// The journal holds everything up to `seq`.
     pub fn on_stored(&mut self, seq: u64) {
         self.stored_seq = self.stored_seq.max(seq);
+        if self.snapshot_seq <= self.stored_seq {
+            self.stored_snapshot_seq = self.snapshot_seq;
+        }
     }
 
     /// The journal's storage is full, or has room again.
@@ -383,6 +350,7 @@ impl Engine {
     pub fn on_timer(&mut self, now: Now, out: &mut Effects) {
         self.hints_left.set(HINTS);
         self.drive_session(now, out);
+        self.begin_day(now, out);
         self.flush_marks(now, out);
         self.look_for_unconfirmed(now, out);
         self.expire_queries(now, out);
@@ -447,6 +415,7 @@ impl Engine {
             ticks: self.tick_counts.received,
             ticks_conflated: self.tick_counts.conflated,
             journal_pending: self.journal_backlog(),
+            snapshot_seq: self.stored_snapshot_seq,
         }
     }
 

@@ -13,7 +13,8 @@ use protocol::{
 };
 
 use super::calls::{check_not_past, key};
-use super::{Approval, Caller, Effect, Effects, Engine, Now, ReplyTo, Submit, VenueCommand, encode, refusal};
+use super::day::{past_answer, past_quote_answer};
+use super::{Approval, Caller, Days, Effect, Effects, Engine, Now, ReplyTo, Submit, VenueCommand, encode, refusal};
 use crate::gateway::{GatewayError, VenueReference};
 use crate::risk::{self, Leg};
 
@@ -27,18 +28,22 @@ pub(super) enum Target {
     Quote(OrderKey),
 }
 
-/// The references of everything in a state that was replayed.
-pub(super) fn references_of(state: &OmsState) -> HashMap<VenueReference, Target> {
-    let parse = |text: &Option<Name>| text.as_ref().and_then(|t| t.parse::<VenueReference>().ok());
+/// The references of everything that is known.
+pub(super) fn references_of(state: &OmsState, days: &Days) -> HashMap<VenueReference, Target> {
+    let parse = |text: &Name| text.parse::<VenueReference>().ok();
     let orders = state
         .orders()
         .iter()
-        .filter_map(|(key, order)| Some((parse(&order.venue_reference)?, Target::Order(key.clone()))));
+        .filter_map(|(key, order)| Some((parse(order.venue_reference.as_ref()?)?, Target::Order(key.clone()))));
     let quotes = state
         .quotes()
         .iter()
-        .filter_map(|(key, quote)| Some((parse(&quote.venue_reference)?, Target::Quote(key.clone()))));
-    orders.chain(quotes).collect()
+        .filter_map(|(key, quote)| Some((parse(quote.venue_reference.as_ref()?)?, Target::Quote(key.clone()))));
+    let past = days.past_references().filter_map(|(reference, key, is_quote)| {
+        let target = if is_quote { Target::Quote(key.clone()) } else { Target::Order(key.clone()) };
+        Some((parse(reference)?, target))
+    });
+    past.chain(orders).chain(quotes).collect()
 }
 
 /// Who sends an order or a quote, and how.
@@ -111,6 +116,12 @@ impl Engine {
         if self.state.quote(&key).is_some() {
             return Err(reused(&key, "a quote"));
         }
+        if let Some(past) = self.days.past(&key) {
+            let order = past_answer(past, &request, &self.options.gateway).ok_or_else(|| reused(&key, "an order"))?;
+            out.push(Effect::Reply(reply, encode(&order)));
+            return Ok(());
+        }
+        self.days.check_age(&key.orderid, self.options.keep_ids_days)?;
         check_not_past(now, deadline_ms)?;
         self.check_open_for(&key.owner)?;
         let contract = self.contract(&request.instrument())?;
@@ -149,6 +160,13 @@ impl Engine {
         if self.state.order(&key).is_some() {
             return Err(reused(&key, "an order"));
         }
+        if let Some(past) = self.days.past(&key) {
+            let quote =
+                past_quote_answer(past, &request, &self.options.gateway).ok_or_else(|| reused(&key, "a quote"))?;
+            out.push(Effect::Reply(reply, encode(&quote)));
+            return Ok(());
+        }
+        self.days.check_age(&key.orderid, self.options.keep_ids_days)?;
         check_not_past(now, deadline_ms)?;
         self.check_open_for(&key.owner)?;
         let contract = self.contract(&request.instrument())?;

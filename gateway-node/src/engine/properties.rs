@@ -181,7 +181,11 @@ impl World {
                     position += 1;
                     self.unstored.push_back((position, self.epoch, entry));
                 }
-                Effect::Submit(_) | Effect::Reply(..) | Effect::Heads(_) | Effect::ReadEvents(..) => {
+                Effect::Submit(_)
+                | Effect::Reply(..)
+                | Effect::Heads(_)
+                | Effect::ReadEvents(..)
+                | Effect::Purge(_) => {
                     self.gate.push_back((position, effect));
                 }
                 Effect::Venue(command) => self.command(command),
@@ -246,7 +250,7 @@ impl World {
             VenueCommand::CancelQuote(reference, _) => self.venue.cancel_quote(&reference, &mut said),
             VenueCommand::Snapshot => {
                 self.venue.report_marks(&mut said);
-                let snapshot = VenueSnapshot { forgets_older_sessions: true, ..self.venue.snapshot() };
+                let snapshot = VenueSnapshot { older_sessions_ended: true, ..self.venue.snapshot() };
                 said.push(VenueEvent::Snapshot(Box::new(snapshot)));
             }
             _ => {}

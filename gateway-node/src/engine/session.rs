@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use protocol::{GatewayState, InstrumentId, LogLevel, Name, OmsState};
 
-use super::{Effect, Effects, Engine, Now, VenueCommand};
+use super::{Days, Effect, Effects, Engine, Now, VenueCommand};
 use crate::gateway::{GatewayError, SessionStart, VenueReference};
 
 /// What [`Engine::on_command_failed`] is told of a snapshot.
@@ -42,11 +42,12 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub fn new(state: &OmsState) -> Self {
-        let references = state.orders().values().map(|o| &o.venue_reference);
-        let references = references.chain(state.quotes().values().map(|q| &q.venue_reference));
+    pub fn new(state: &OmsState, days: &Days) -> Self {
+        let references = state.orders().values().filter_map(|o| o.venue_reference.as_ref());
+        let references = references.chain(state.quotes().values().filter_map(|q| q.venue_reference.as_ref()));
+        let references = references.chain(days.past_references().map(|(reference, ..)| reference));
         let mut highest: std::collections::BTreeMap<Name, u64> = std::collections::BTreeMap::new();
-        for reference in references.flatten().filter_map(|text| text.parse::<VenueReference>().ok()) {
+        for reference in references.filter_map(|text| text.parse::<VenueReference>().ok()) {
             let number = highest.entry(reference.session).or_default();
             *number = (*number).max(reference.number);
         }

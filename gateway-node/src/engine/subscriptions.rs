@@ -29,6 +29,13 @@ impl Subscriptions {
         Subscriptions { callers, asked: BTreeSet::new() }
     }
 
+    /// Who wants which ticks, the configuration's own wishes aside.
+    pub fn all(&self) -> Vec<(InstrumentId, Name)> {
+        let one = |instrument: &InstrumentId, caller: &Name| (instrument.clone(), caller.clone());
+        let each = self.callers.iter().flat_map(|(i, callers)| callers.iter().map(move |caller| one(i, caller)));
+        each.filter(|(_, caller)| caller != CONFIGURED).collect()
+    }
+
     pub fn len(&self) -> usize {
         self.callers.len()
     }

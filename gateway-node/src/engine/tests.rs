@@ -64,7 +64,7 @@ impl Bench {
 
     fn snapshot(&mut self, session: &str, orders: Vec<VenueOrder>) {
         let snapshot =
-            VenueSnapshot { session: session.into(), orders, forgets_older_sessions: true, ..VenueSnapshot::default() };
+            VenueSnapshot { session: session.into(), orders, older_sessions_ended: true, ..VenueSnapshot::default() };
         self.venue(VenueEvent::Snapshot(Box::new(snapshot)));
     }
 
@@ -193,6 +193,7 @@ fn kinds(effects: &Effects) -> Vec<&'static str> {
         Effect::Contract(_) => "contract",
         Effect::WriteHalt(_) => "write halt",
         Effect::Log(_) => "log",
+        Effect::Purge(_) => "purge",
     };
     effects.iter().map(kind).collect()
 }
@@ -886,3 +887,5 @@ fn hints_for_misspelt_instruments_are_rationed() {
     bench.tick(1);
     assert!(hinted(&mut bench));
 }
+
+mod days;

@@ -2,6 +2,8 @@
 //!
 //! An adapter speaks in the venue's own references; owners, order ids and the journal are none of its business.
 
+#[cfg(test)]
+mod conformance;
 pub mod sim;
 pub mod tick_queue;
 
@@ -13,6 +15,7 @@ use protocol::{
     Account, Bar, Contract, Direction, HistoryRequest, InstrumentId, LogLevel, Name, Offset, OrderRequest, OrderStatus,
     OrderType, Position, QuoteRequest, Timestamp,
 };
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -53,11 +56,12 @@ pub trait Gateway: Send {
 }
 
 /// Names a query, so that its answer finds who asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct QueryToken(pub u64);
 
 /// What a venue calls an order or a quote: a number that counts within a session.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct VenueReference {
     /// The venue's name of the session; it never comes again. Holds no `/`.
     pub session: Name,
@@ -79,6 +83,19 @@ impl std::str::FromStr for VenueReference {
     }
 }
 
+impl From<VenueReference> for String {
+    fn from(reference: VenueReference) -> String {
+        reference.to_string()
+    }
+}
+
+impl TryFrom<String> for VenueReference {
+    type Error = std::num::ParseIntError;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
 /// What a new session begins with. A venue that lives inside this process has lost its books with the last process;
 /// it resumes from what the journal remembers. A real venue knows better and ignores both.
 #[derive(Debug, Clone, Default)]
@@ -92,6 +109,8 @@ pub struct SessionStart {
 }
 
 /// Why a command did not leave this process.
+///
+/// Between processes it travels as its text, and arrives as `Refused`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GatewayError {
     /// Not logged in.
@@ -111,8 +130,20 @@ pub enum GatewayError {
     Refused(String),
 }
 
+impl Serialize for GatewayError {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for GatewayError {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(GatewayError::Refused)
+    }
+}
+
 /// An order as the venue sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VenueOrder {
     /// The venue's reference.
     pub reference: VenueReference,
@@ -139,7 +170,7 @@ pub struct VenueOrder {
 }
 
 /// A fill as the venue sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VenueTrade {
     /// Reference of the order, or of the quote.
     pub reference: VenueReference,
@@ -162,7 +193,7 @@ pub struct VenueTrade {
 }
 
 /// A two-sided quote as the venue sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VenueQuote {
     /// The venue's reference.
     pub reference: VenueReference,
@@ -193,7 +224,7 @@ pub struct VenueQuote {
 }
 
 /// Everything the venue knows of this trading day, for reconciling.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct VenueSnapshot {
     /// The session that it was taken in.
     pub session: Name,
@@ -207,13 +238,13 @@ pub struct VenueSnapshot {
     pub positions: Vec<Position>,
     /// Accounts.
     pub accounts: Vec<Account>,
-    /// Whether an order of an earlier session that is not listed is certainly not working: true for a venue that
-    /// died with its process.
-    pub forgets_older_sessions: bool,
+    /// Whether an order of an older session that is not listed is certainly not working and never will be: true for
+    /// a venue that ends the older session at a newer login, or that died with its process.
+    pub older_sessions_ended: bool,
 }
 
 /// What a query is answered with.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Answer {
     /// Bars, oldest first.
     History(Vec<Bar>),
@@ -222,7 +253,7 @@ pub enum Answer {
 }
 
 /// What a venue says, in its order.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum VenueEvent {
     /// Logged in; the contracts follow, then `Ready`.
     Connected {
@@ -316,6 +347,15 @@ impl VenueSink {
         }
     }
 
+    /// Tells the node something if there is room, and gives it back if there is none; for an adapter whose own thread
+    /// may wait, and who must look at something else meanwhile. An adapter that gives up says [`VenueSink::lost`].
+    ///
+    /// # Errors
+    /// The event, where the queue is full or its end is gone.
+    pub fn try_send(&self, event: VenueEvent) -> Result<(), Box<VenueEvent>> {
+        self.events.try_send(event).map_err(|error| Box::new(error.into_inner()))
+    }
+
     /// Tells the node something, waiting for room up to `patience`; only for a venue inside this process, whose own
     /// thread may wait. After that it is [`VenueSink::send`]. Returns whether the event is in the queue.
     pub fn send_wait(&self, mut event: VenueEvent, patience: Duration) -> bool {
@@ -332,6 +372,11 @@ impl VenueSink {
             // A tokio channel has no blocking send that ends; the node empties the queue in far less than this.
             std::thread::sleep(Duration::from_micros(200));
         }
+    }
+
+    /// The venue said something that never came: the gateway becomes DIRTY, as when an event found the queue full.
+    pub fn lost(&self) {
+        self.overflowed.store(true, Ordering::Release);
     }
 
     /// Whether the node's end is gone, so that an adapter's thread can stop.

@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 use protocol::journal::{Entry, decode_entry};
 use protocol::rpc::{EventsPage, GetEvents, JournalEvent};
 use protocol::{ErrorCode, Name, RpcError, subject};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// A page that takes longer is given up: what it waits for may have died with a server.
 const READ_PATIENCE: Duration = Duration::from_secs(10);
@@ -26,6 +26,23 @@ pub struct JournalReader {
 }
 
 impl JournalReader {
+    /// Gives up what lies before this sequence: days older than the oldest snapshot that is kept.
+    pub async fn purge_before(&self, sequence: u64) {
+        let first = match self.stream.get_info().await {
+            Ok(info) => info.state.first_sequence,
+            Err(error) => return debug!(gateway = %self.gateway, %error, "old days are kept for now"),
+        };
+        if first >= sequence {
+            return;
+        }
+        match self.stream.purge().sequence(sequence).await {
+            Ok(purged) => {
+                info!(gateway = %self.gateway, entries = purged.purged, before = sequence, "old days left the journal")
+            }
+            Err(error) => warn!(gateway = %self.gateway, %error, "old days could not leave the journal"),
+        }
+    }
+
     /// A page of events behind a position. `last` is the journal's end as the caller knows it.
     ///
     /// # Errors

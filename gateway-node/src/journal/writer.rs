@@ -219,7 +219,7 @@ impl From<PublishError> for Failure {
     }
 }
 
-async fn last_entry(stream: stream::Stream) -> anyhow::Result<(u64, String)> {
+pub(super) async fn last_entry(stream: stream::Stream) -> anyhow::Result<(u64, String)> {
     let sequence = stream.get_info().await?.state.last_sequence;
     // Not a direct get: a follower's copy may lag behind what is stored.
     let message = stream.get_raw_message(sequence).await?;

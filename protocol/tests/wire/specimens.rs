@@ -262,6 +262,7 @@ pub fn status() -> Status {
         ticks: 104_233,
         ticks_conflated: 3,
         journal_pending: 2,
+        snapshot_seq: 90_001,
     }
 }
 

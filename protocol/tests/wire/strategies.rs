@@ -371,7 +371,7 @@ pub fn events_page() -> impl Strategy<Value = EventsPage> {
 
 pub fn status() -> impl Strategy<Value = Status> {
     let who = (name(), member(&STATES), of(text()), name(), name(), name());
-    let counts = (any::<[u64; 7]>(), any::<u32>());
+    let counts = (any::<[u64; 8]>(), any::<u32>());
     (who, counts, timestamp(), of(date()), (vec(name(), 0..3), vec(halt(), 0..3))).prop_map(
         |((gateway_name, state, reason, version, node, venue), (n, protocol_version), time, trading_day, halts)| {
             let (halted, halts) = halts;
@@ -394,6 +394,7 @@ pub fn status() -> impl Strategy<Value = Status> {
                 ticks: n[4],
                 ticks_conflated: n[5],
                 journal_pending: n[6],
+                snapshot_seq: n[7],
             }
         },
     )

@@ -165,7 +165,7 @@ impl Gateway for ScriptedVenue {
 
     fn request_snapshot(&mut self) -> Result<(), GatewayError> {
         let snapshot =
-            VenueSnapshot { session: self.session.clone(), forgets_older_sessions: true, ..VenueSnapshot::default() };
+            VenueSnapshot { session: self.session.clone(), older_sessions_ended: true, ..VenueSnapshot::default() };
         self.sink.send(VenueEvent::Snapshot(Box::new(snapshot)));
         Ok(())
     }

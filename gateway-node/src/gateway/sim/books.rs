@@ -16,12 +16,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use protocol::{Account, Contract, Currency, Direction, InstrumentId, Name, Offset, Position};
 
+use serde::{Deserialize, Serialize};
+
 use super::market::{Leg, lots, sign};
 use super::sheet::{Holding, Reservation, Sheet, Spec, fee, held, is_open};
 use crate::gateway::VenueTrade;
 
 /// What the paper account begins with, and what trading costs.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Terms {
     /// The account's name.
     pub accountid: Name,
@@ -168,6 +170,26 @@ impl Books {
         sheet.working.insert(leg, Reservation { offset, volume, price });
         self.touch(instrument, direction);
         Ok(())
+    }
+
+    /// Keeps what a working order kept in an earlier process, without asking whether there is enough.
+    pub fn resume(&mut self, instrument: &InstrumentId, leg: Leg, offset: Offset, price: f64, volume: f64) {
+        let Some(sheet) = self.sheet(instrument) else { return };
+        sheet.working.insert(leg, Reservation { offset, volume, price });
+        self.touch(instrument, held(leg.direction, offset));
+    }
+
+    /// The price that a working order's margin is kept at.
+    #[must_use]
+    pub fn kept_at(&self, instrument: &InstrumentId, leg: Leg) -> Option<f64> {
+        self.sheets.get(instrument)?.working.get(&leg).map(|own| own.price)
+    }
+
+    /// The last prices that the profit of what is held is reckoned with.
+    pub fn marks(&self) -> impl Iterator<Item = (&InstrumentId, f64)> {
+        let is_held = |sheet: &Sheet| sheet.long.volume() > 0.0 || sheet.short.volume() > 0.0;
+        let held = self.sheets.iter().filter(move |(_, sheet)| is_held(sheet));
+        held.filter_map(|(instrument, sheet)| Some((instrument, sheet.last?)))
     }
 
     /// Whether a working order's rest could still be paid for at another price: a stop's, when it goes off.

@@ -1,8 +1,9 @@
-//! Settings of a simulated venue: one struct per section, unknown keys refused, values checked before anything starts.
+//! Settings of a simulated venue, inside a node or in a process of its own: one struct per section, unknown keys refused,
+//! values checked before anything starts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::ensure;
+use anyhow::{Context as _, anyhow, ensure};
 use protocol::{Contract, Currency, Name};
 use serde::Deserialize;
 
@@ -11,8 +12,10 @@ use super::feed::FeedConfig;
 
 /// A simulated venue; every setting has a default, so that an empty section trades a synthetic market.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(try_from = "SimSection")]
 pub struct SimConfig {
+    /// `HOST:PORT` of a venue in another process; everything else is that venue's own business then.
+    pub venue: Option<String>,
     /// Where the market data comes from.
     pub feed: FeedConfig,
     /// When the feed's clock starts.
@@ -69,9 +72,128 @@ pub struct FaultConfig {
     pub refuse_login: bool,
 }
 
+/// A venue in a process of its own, as `deploy/venue.example.toml` documents it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VenueConfig {
+    /// Orders and quotes that a session may send within a second; more are rejected. At least 1.
+    pub orders_per_second: u32,
+    /// Where the market data comes from.
+    pub feed: FeedConfig,
+    /// When the feed's clock starts.
+    pub start_on: StartOn,
+    /// CSV files of contracts.
+    pub instruments: Vec<PathBuf>,
+    /// CSV files of products, for instruments that no file of contracts lists.
+    pub products: Vec<PathBuf>,
+    /// Seed of the synthetic market: the same seed gives the same ticks.
+    pub seed: u64,
+    /// The paper account.
+    pub account: AccountConfig,
+    /// Faults at login.
+    pub faults: FaultConfig,
+}
+
+/// `[gateways.sim]` as it is written: a key that is there is told from one that has its default value.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SimSection {
+    feed: Option<FeedConfig>,
+    start_on: Option<StartOn>,
+    instruments: Option<Vec<PathBuf>>,
+    products: Option<Vec<PathBuf>>,
+    seed: Option<u64>,
+    account: Option<AccountConfig>,
+    faults: Option<FaultConfig>,
+    venue: Option<String>,
+}
+
+impl TryFrom<SimSection> for SimConfig {
+    type Error = String;
+    fn try_from(section: SimSection) -> Result<SimConfig, String> {
+        if let Some(address) = &section.venue {
+            let own = [
+                ("feed", section.feed.is_some()),
+                ("start_on", section.start_on.is_some()),
+                ("instruments", section.instruments.is_some()),
+                ("products", section.products.is_some()),
+                ("seed", section.seed.is_some()),
+                ("account", section.account.is_some()),
+                ("faults", section.faults.is_some()),
+            ];
+            if let Some((key, _)) = own.iter().find(|(_, given)| *given) {
+                return Err(format!(
+                    "`{key}` belongs to the venue's own file (gateway-node venue --config FILE) when `venue` names one: \
+                     move it there, or remove `venue` for a venue inside the node"
+                ));
+            }
+            check_address(address)?;
+        }
+        let default = SimConfig::default();
+        Ok(SimConfig {
+            venue: section.venue,
+            feed: section.feed.unwrap_or(default.feed),
+            start_on: section.start_on.unwrap_or(default.start_on),
+            instruments: section.instruments.unwrap_or(default.instruments),
+            products: section.products.unwrap_or(default.products),
+            seed: section.seed.unwrap_or(default.seed),
+            account: section.account.unwrap_or(default.account),
+            faults: section.faults.unwrap_or(default.faults),
+        })
+    }
+}
+
+/// Whether a text names a host and a port.
+///
+/// # Errors
+/// What to write instead.
+pub fn check_address(text: &str) -> Result<(), String> {
+    let is_address = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let is_host = !host.is_empty() && (!host.contains(':') || host.starts_with('[') && host.ends_with(']'));
+        is_host && !host.contains(['/', '@', ' ']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if is_address {
+        Ok(())
+    } else {
+        Err(format!("`{text}` is no address: write HOST:PORT, for example 127.0.0.1:7700"))
+    }
+}
+
+impl VenueConfig {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// A sentence that names the file and the line, and says what to write.
+    pub fn load(path: &Path) -> anyhow::Result<VenueConfig> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+        let config: VenueConfig = toml::from_str(&text).map_err(|error| anyhow!("{}: {error}", path.display()))?;
+        ensure!(
+            config.orders_per_second > 0,
+            "{}: orders_per_second is 0, so that every order would be rejected: write 1 or more, for example 2000",
+            path.display()
+        );
+        Ok(config)
+    }
+}
+
+impl Default for VenueConfig {
+    fn default() -> Self {
+        let SimConfig { venue: _, feed, start_on, instruments, products, seed, account, faults } = SimConfig::default();
+        VenueConfig { orders_per_second: 2000, feed, start_on, instruments, products, seed, account, faults }
+    }
+}
+
+impl From<VenueConfig> for SimConfig {
+    fn from(config: VenueConfig) -> SimConfig {
+        let VenueConfig { orders_per_second: _, feed, start_on, instruments, products, seed, account, faults } = config;
+        SimConfig { venue: None, feed, start_on, instruments, products, seed, account, faults }
+    }
+}
+
 impl Default for SimConfig {
     fn default() -> Self {
         SimConfig {
+            venue: None,
             feed: FeedConfig::default(),
             start_on: StartOn::default(),
             instruments: Vec::new(),
@@ -172,6 +294,44 @@ mod tests {
             let error = toml::from_str::<SimConfig>(text).expect_err(text).to_string();
             assert!(error.contains("unknown field") && error.contains(says), "{error}");
         }
+    }
+
+    #[test]
+    fn a_venue_of_another_process_leaves_nothing_else_to_write() {
+        let config: SimConfig = toml::from_str("venue = \"127.0.0.1:7700\"").expect("valid");
+        assert_eq!(config, SimConfig { venue: Some("127.0.0.1:7700".to_owned()), ..SimConfig::default() });
+        for (beside, key) in [("seed = 1", "seed"), ("[account]", "account"), ("[feed]\nkind = \"synthetic\"", "feed")]
+        {
+            let text = format!("venue = \"127.0.0.1:7700\"\n{beside}");
+            let error = toml::from_str::<SimConfig>(&text).expect_err("refused").to_string();
+            assert!(error.contains(&format!("`{key}` belongs to the venue's own file")), "{error}");
+        }
+        for wrong in ["", "host", "host:", ":1", "host:0", "host:65536", "nats://host:1", "a@host:1", "::1:80"] {
+            assert!(check_address(wrong).is_err(), "{wrong}");
+        }
+        for right in ["localhost:1", "10.0.0.1:65535", "[::1]:80"] {
+            assert_eq!(check_address(right), Ok(()));
+        }
+    }
+
+    #[test]
+    fn the_example_of_a_venue_holds_every_default() {
+        let example: VenueConfig =
+            toml::from_str(include_str!("../../../../deploy/venue.example.toml")).expect("deploy/venue.example.toml");
+        assert_eq!(example, VenueConfig::default());
+    }
+
+    #[test]
+    fn a_mistake_in_a_venues_file_is_told_with_file_and_line() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("venue.toml");
+        for (text, says) in [("orders_per_second = 0", "every order would be rejected"), ("\nsead = 1", "line 2")] {
+            std::fs::write(&file, text).expect("written");
+            let error = format!("{:#}", VenueConfig::load(&file).expect_err("refused"));
+            assert!(error.contains(says) && error.contains("venue.toml"), "{error}");
+        }
+        let missing = directory.path().join("none.toml");
+        assert!(format!("{:#}", VenueConfig::load(&missing).expect_err("refused")).contains("none.toml"));
     }
 
     #[test]

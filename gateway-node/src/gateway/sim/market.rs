@@ -321,6 +321,11 @@ impl Market {
         entries
     }
 
+    /// Takes over the trading day that an earlier process was in.
+    pub fn resume_day(&mut self, day: chrono::NaiveDate) {
+        self.trading_day = Some(day);
+    }
+
     /// A new day: its volume counts from nothing, and its price limits and book are not yet known.
     pub fn begin_day(&mut self) {
         self.volume = None;

@@ -82,6 +82,30 @@ impl Exchange {
         self.markets.contains_key(instrument)
     }
 
+    /// Whether an order or a quote came under this reference and is not yet forgotten.
+    #[must_use]
+    pub fn knows(&self, reference: &VenueReference) -> bool {
+        self.desk.by_reference.contains_key(reference)
+    }
+
+    /// Whether the order or the quote of this reference works.
+    #[must_use]
+    pub fn is_working(&self, reference: &VenueReference) -> bool {
+        self.desk.find(reference).is_some_and(|(_, entry)| entry.is_active())
+    }
+
+    /// How many orders and quotes work.
+    #[must_use]
+    pub fn working(&self) -> usize {
+        self.desk.entries.len().saturating_sub(self.desk.finished.len())
+    }
+
+    /// The instrument's trading day, by its last tick that named one.
+    #[must_use]
+    pub fn day_of(&self, instrument: &InstrumentId) -> Option<chrono::NaiveDate> {
+        self.markets.get(instrument).and_then(Market::trading_day)
+    }
+
     /// The latest trading day that has begun.
     #[must_use]
     pub fn trading_day(&self) -> Option<chrono::NaiveDate> {
@@ -122,30 +146,41 @@ impl Exchange {
 
     /// Takes an order.
     pub fn submit(&mut self, reference: &VenueReference, request: &OrderRequest, out: &mut Vec<VenueEvent>) {
+        self.take_order(reference, request, None, out);
+    }
+
+    /// Rejects an order for a reason of the caller's.
+    pub fn reject(
+        &mut self,
+        reference: &VenueReference,
+        request: &OrderRequest,
+        reason: String,
+        out: &mut Vec<VenueEvent>,
+    ) {
+        self.take_order(reference, request, Some(reason), out);
+    }
+
+    fn take_order(
+        &mut self,
+        reference: &VenueReference,
+        request: &OrderRequest,
+        refusal: Option<String>,
+        out: &mut Vec<VenueEvent>,
+    ) {
         if self.is_known(reference, out) {
             return;
         }
         let instrument = request.instrument();
-        let mut order = VenueOrder {
-            reference: reference.clone(),
-            instrument: instrument.clone(),
-            order_type: request.r#type,
-            direction: request.direction,
-            offset: request.offset,
-            price: request.price,
-            volume: request.volume,
-            traded: 0.0,
-            status: OrderStatus::NotTraded,
-            datetime: None,
-            reason: None,
-        };
+        let mut order = new_order(reference, request);
         let leg = Leg { entry: self.desk.arrive(), direction: request.direction };
         let checked = match self.markets.get_mut(&instrument) {
             None => Err(format!("the venue has no instrument {instrument}")),
             Some(market) => {
                 order.datetime = market.time();
                 let books = &mut self.desk.books;
-                check_order(market, request)
+                refusal
+                    .map_or(Ok(()), Err)
+                    .and_then(|()| check_order(market, request))
                     .and_then(|()| {
                         books.reserve(&instrument, leg, request.offset, estimate(market, request), request.volume)
                     })
@@ -168,31 +203,40 @@ impl Exchange {
 
     /// Takes a two-sided quote: two limit orders that live and die together.
     pub fn submit_quote(&mut self, reference: &VenueReference, request: &QuoteRequest, out: &mut Vec<VenueEvent>) {
+        self.take_quote(reference, request, None, out);
+    }
+
+    /// Rejects a quote for a reason of the caller's.
+    pub fn reject_quote(
+        &mut self,
+        reference: &VenueReference,
+        request: &QuoteRequest,
+        reason: String,
+        out: &mut Vec<VenueEvent>,
+    ) {
+        self.take_quote(reference, request, Some(reason), out);
+    }
+
+    fn take_quote(
+        &mut self,
+        reference: &VenueReference,
+        request: &QuoteRequest,
+        refusal: Option<String>,
+        out: &mut Vec<VenueEvent>,
+    ) {
         if self.is_known(reference, out) {
             return;
         }
         let instrument = request.instrument();
-        let mut quote = VenueQuote {
-            reference: reference.clone(),
-            instrument: instrument.clone(),
-            bid_price: request.bid_price,
-            bid_volume: request.bid_volume,
-            ask_price: request.ask_price,
-            ask_volume: request.ask_volume,
-            bid_offset: request.bid_offset,
-            ask_offset: request.ask_offset,
-            bid_traded: 0.0,
-            ask_traded: 0.0,
-            status: OrderStatus::NotTraded,
-            datetime: None,
-            reason: None,
-        };
+        let mut quote = new_quote(reference, request);
         let entry = self.desk.arrive();
         let checked = match self.markets.get_mut(&instrument) {
             None => Err(format!("the venue has no instrument {instrument}")),
             Some(market) => {
                 quote.datetime = market.time();
-                check_quote(market, request)
+                refusal
+                    .map_or(Ok(()), Err)
+                    .and_then(|()| check_quote(market, request))
                     .and_then(|()| self.desk.reserve_quote(market, &instrument, entry, request))
                     .map(|()| market)
             }
@@ -224,9 +268,8 @@ impl Exchange {
     }
 
     fn cancel_entry(&mut self, reference: &VenueReference, kind: &str, out: &mut Vec<VenueEvent>) {
-        let found = self.desk.by_reference.get(reference).copied();
-        let found = found.and_then(|number| Some((number, self.desk.entries.get(&number)?)));
-        let Some((number, entry)) = found.filter(|(_, entry)| entry.kind() == kind) else {
+        let found = self.desk.find(reference).filter(|(_, entry)| entry.kind() == kind);
+        let Some((number, entry)) = found else {
             let message = format!("cancel refused: the venue knows no {kind} {reference}");
             out.push(VenueEvent::Log { level: LogLevel::Warning, message });
             return;
@@ -271,7 +314,7 @@ impl Exchange {
             trades: self.desk.trades.iter().cloned().collect(),
             positions: self.positions(),
             accounts: vec![self.account()],
-            forgets_older_sessions: true,
+            older_sessions_ended: true,
             ..VenueSnapshot::default()
         };
         for entry in self.desk.entries.values() {
@@ -285,7 +328,7 @@ impl Exchange {
 
     /// A reference that comes again makes no second order.
     fn is_known(&self, reference: &VenueReference, out: &mut Vec<VenueEvent>) -> bool {
-        let known = self.desk.by_reference.contains_key(reference);
+        let known = self.knows(reference);
         if known {
             let message = format!("the reference {reference} came twice; the second is ignored");
             out.push(VenueEvent::Log { level: LogLevel::Error, message });
@@ -295,6 +338,11 @@ impl Exchange {
 }
 
 impl Desk {
+    fn find(&self, reference: &VenueReference) -> Option<(u64, &Entry)> {
+        let number = *self.by_reference.get(reference)?;
+        Some((number, self.entries.get(&number)?))
+    }
+
     fn arrive(&mut self) -> u64 {
         self.arrivals += 1;
         self.arrivals
@@ -415,11 +463,10 @@ impl Desk {
 
     fn fill(&mut self, market: &Market, fill: Fill, out: &mut Vec<VenueEvent>) {
         let Some(entry) = self.entries.get_mut(&fill.leg.entry) else { return };
-        self.trade_count += 1;
         let offset = entry.add_traded(fill.leg.direction, fill.volume);
         let trade = VenueTrade {
             reference: entry.reference().clone(),
-            tradeid: format!("{}-{}", self.session, self.trade_count).into(),
+            tradeid: format!("{}-{}", self.session, self.trade_count + 1).into(),
             instrument: entry.instrument().clone(),
             direction: fill.leg.direction,
             offset,
@@ -429,14 +476,19 @@ impl Desk {
             trading_day: market.trading_day(),
         };
         out.push(entry.event());
-        let is_finished = !entry.is_active();
-        self.books.settle(&trade.instrument, fill.leg, fill.volume);
-        self.books.apply(&trade);
-        if is_finished {
-            self.release(fill.leg.entry);
-            self.remember_finished(fill.leg.entry);
-        }
         out.push(VenueEvent::Trade(trade.clone()));
+        self.book(fill.leg, trade);
+    }
+
+    /// Counts a trade that its order or quote has counted already.
+    fn book(&mut self, leg: Leg, trade: VenueTrade) {
+        self.trade_count += 1;
+        self.books.settle(&trade.instrument, leg, trade.volume);
+        self.books.apply(&trade);
+        if self.entries.get(&leg.entry).is_some_and(|entry| !entry.is_active()) {
+            self.release(leg.entry);
+            self.remember_finished(leg.entry);
+        }
         self.trades.push_back(trade);
         if self.trades.len() > REMEMBERED {
             self.trades.pop_front();
@@ -477,6 +529,15 @@ impl Desk {
     /// The instrument's day is over: what works is cancelled. What had finished earlier is forgotten, so that a
     /// snapshot still shows, for one day, what ended just now.
     fn end_day(&mut self, instrument: &InstrumentId, market: &mut Market, out: &mut Vec<VenueEvent>) {
+        self.forget_day(instrument, market.trading_day());
+        for number in market.clear() {
+            self.finish(number, "end of trading day", out);
+        }
+        market.begin_day();
+    }
+
+    /// Forgets the instrument's orders and quotes that are finished by now, and its trades of other days than this.
+    fn forget_day(&mut self, instrument: &InstrumentId, ended: Option<chrono::NaiveDate>) {
         let is_old = |number: &u64| self.entries.get(number).is_some_and(|entry| entry.instrument() == instrument);
         let (old, kept): (Vec<u64>, VecDeque<u64>) = {
             let finished = std::mem::take(&mut self.finished);
@@ -486,18 +547,57 @@ impl Desk {
         for number in old {
             self.forget(number);
         }
-        let ended = market.trading_day();
         self.trades.retain(|trade| trade.instrument != *instrument || trade.trading_day == ended);
-        for number in market.clear() {
-            self.finish(number, "end of trading day", out);
-        }
-        market.begin_day();
     }
 
     fn report(&mut self, out: &mut Vec<VenueEvent>) {
         let (positions, account) = self.books.report();
         out.extend(positions.into_iter().map(VenueEvent::Position));
         out.extend(account.map(VenueEvent::Account));
+    }
+}
+
+/// An order that got no further than the venue's door.
+pub(super) fn rejected_order(reference: &VenueReference, request: &OrderRequest, reason: String) -> VenueOrder {
+    VenueOrder { status: OrderStatus::Rejected, reason: Some(reason), ..new_order(reference, request) }
+}
+
+/// A quote that got no further than the venue's door.
+pub(super) fn rejected_quote(reference: &VenueReference, request: &QuoteRequest, reason: String) -> VenueQuote {
+    VenueQuote { status: OrderStatus::Rejected, reason: Some(reason), ..new_quote(reference, request) }
+}
+
+fn new_order(reference: &VenueReference, request: &OrderRequest) -> VenueOrder {
+    VenueOrder {
+        reference: reference.clone(),
+        instrument: request.instrument(),
+        order_type: request.r#type,
+        direction: request.direction,
+        offset: request.offset,
+        price: request.price,
+        volume: request.volume,
+        traded: 0.0,
+        status: OrderStatus::NotTraded,
+        datetime: None,
+        reason: None,
+    }
+}
+
+fn new_quote(reference: &VenueReference, request: &QuoteRequest) -> VenueQuote {
+    VenueQuote {
+        reference: reference.clone(),
+        instrument: request.instrument(),
+        bid_price: request.bid_price,
+        bid_volume: request.bid_volume,
+        ask_price: request.ask_price,
+        ask_volume: request.ask_volume,
+        bid_offset: request.bid_offset,
+        ask_offset: request.ask_offset,
+        bid_traded: 0.0,
+        ask_traded: 0.0,
+        status: OrderStatus::NotTraded,
+        datetime: None,
+        reason: None,
     }
 }
 
@@ -509,9 +609,11 @@ fn begins_day(venue: Option<chrono::NaiveDate>, before: Option<chrono::NaiveDate
     is_later || begins_again
 }
 
+mod reload;
+
 #[cfg(test)]
-mod properties;
+pub(super) mod properties;
 #[cfg(test)]
 mod recordings;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,20 +1,28 @@
-//! The simulated venue: paper trading on recorded or synthetic market data, inside the node's process.
+//! The simulated venue: paper trading on recorded or synthetic market data, inside the node's process, or in a process
+//! of its own that outlives the node (`server`, reached through `remote`).
 //!
-//! This file is the venue's side of the [`Gateway`] trait: it checks the session and hands commands to the thread
-//! that the venue runs on (`venue`). There is a bounded queue of commands between them; when it is full, commands
+//! This file is the in-process venue's side of the [`Gateway`] trait: it checks the session and hands commands to the
+//! thread that the venue runs on (`venue`). There is a bounded queue of commands between them; when it is full, commands
 //! are refused as `Busy`.
 
 mod admission;
 pub mod bars;
 pub mod books;
 pub mod config;
+pub mod control;
+pub mod counter;
 mod entry;
+pub mod faults;
 pub mod feed;
 pub mod instruments;
+pub mod ledger;
+mod link;
 pub mod market;
 pub mod matching;
 mod playback;
 pub mod recorded;
+pub mod remote;
+pub mod server;
 mod sheet;
 pub mod synthetic;
 mod venue;
@@ -32,12 +40,24 @@ pub use self::config::SimConfig;
 use self::config::{FaultConfig, StartOn};
 use self::feed::{Feed, Speed};
 use self::instruments::Contracts;
+use self::remote::RemoteVenue;
 use self::venue::{Command, Login, Venue};
 use super::{Gateway, GatewayError, QueryToken, SessionStart, VenueReference, VenueSink};
 use crate::risk::Approved;
 
 /// Commands that may wait for the venue's thread.
 const COMMANDS: usize = 4096;
+
+/// The `sim` gateway: at the venue of another process if the configuration names one, or else with a venue of its own.
+///
+/// # Errors
+/// A setting or a file that cannot be used: what is wrong, where, and what to write instead.
+pub fn open(name: Name, config: SimConfig, sink: VenueSink) -> anyhow::Result<Box<dyn Gateway>> {
+    match config.venue.clone() {
+        Some(address) => Ok(Box::new(RemoteVenue::new(name, address, sink))),
+        None => Ok(Box::new(SimGateway::new(name, config, sink)?)),
+    }
+}
 
 /// A venue of one's own: see the module.
 pub struct SimGateway {
@@ -61,30 +81,38 @@ struct Parts {
     faults: FaultConfig,
 }
 
-impl SimGateway {
-    /// Reads the files that the configuration names and starts the venue's thread, which waits for `connect`.
-    ///
-    /// # Errors
-    /// A setting or a file that cannot be used: what is wrong, where, and what to write instead.
-    pub fn new(name: Name, config: SimConfig, sink: VenueSink) -> anyhow::Result<SimGateway> {
+impl Parts {
+    /// Reads the files that the configuration names.
+    fn open(gateway: Name, config: SimConfig) -> anyhow::Result<Parts> {
         let opened = || {
             config.check()?;
-            let mut contracts = Contracts::load(&config.instruments, &config.products, &name)?;
-            let feed = feed::open(&config.feed, &name, &mut contracts, config.seed)?;
+            let mut contracts = Contracts::load(&config.instruments, &config.products, &gateway)?;
+            let feed = feed::open(&config.feed, &gateway, &mut contracts, config.seed)?;
             let contracts: Vec<Contract> = contracts.iter().cloned().collect();
             contracts.iter().try_for_each(config::check_contract)?;
             anyhow::Ok((contracts, feed))
         };
-        let (contracts, feed) = opened().with_context(|| format!("gateway {name}: the simulated venue"))?;
-        let parts = Parts {
-            gateway: name,
+        let (contracts, feed) = opened().context("the simulated venue")?;
+        Ok(Parts {
+            gateway,
             contracts,
             feed,
             speed: config.feed.speed(),
             start_on: config.start_on,
             terms: config.account.into(),
             faults: config.faults,
-        };
+        })
+    }
+}
+
+impl SimGateway {
+    /// Reads the files that the configuration names and starts the venue's thread, which waits for `connect`.
+    ///
+    /// # Errors
+    /// A setting or a file that cannot be used: what is wrong, where, and what to write instead.
+    pub fn new(name: Name, config: SimConfig, sink: VenueSink) -> anyhow::Result<SimGateway> {
+        let context = format!("gateway {name}");
+        let parts = Parts::open(name, config).context(context)?;
         SimGateway::start(parts, sink)
     }
 

@@ -8,6 +8,7 @@ use protocol::{
 
 use super::feed::{FeedError, FeedTick};
 use super::*;
+use crate::gateway::conformance::{Rig, conformance};
 use crate::gateway::{Answer, SequencedTick, VenueEvent, VenueOrder, VenueSnapshot, VenueSource, venue_channel};
 use crate::risk::check_order;
 
@@ -22,16 +23,16 @@ impl Feed for Script {
     }
 }
 
-fn instrument() -> InstrumentId {
+pub(super) fn instrument() -> InstrumentId {
     InstrumentId::new("rb2410", Exchange::SHFE)
 }
 
-fn contract(symbol: &str) -> Contract {
+pub(super) fn contract(symbol: &str) -> Contract {
     Contract::new("sim1", InstrumentId::new(symbol, Exchange::SHFE), Product::Futures, 10.0, 1.0)
 }
 
 /// A tick due after so many seconds, with 5 lots at 1 below and above the last price.
-fn tick(seconds: u64, last: f64) -> FeedTick {
+pub(super) fn tick(seconds: u64, last: f64) -> FeedTick {
     let time = chrono::DateTime::parse_from_rfc3339("2024-01-02T09:00:00+08:00").expect("a time");
     let mut tick = Tick::new("sim1", instrument(), time + Duration::from_secs(seconds));
     (tick.last_price, tick.volume) = (Some(last), Some(100.0));
@@ -41,7 +42,7 @@ fn tick(seconds: u64, last: f64) -> FeedTick {
     FeedTick { at: Duration::from_secs(seconds), tick }
 }
 
-fn parts(speed: Speed, ticks: Vec<FeedTick>) -> Parts {
+pub(super) fn parts(speed: Speed, ticks: Vec<FeedTick>) -> Parts {
     Parts {
         gateway: "sim1".into(),
         contracts: vec![contract("rb2410"), contract("rb2411")],
@@ -52,6 +53,12 @@ fn parts(speed: Speed, ticks: Vec<FeedTick>) -> Parts {
         faults: FaultConfig::default(),
     }
 }
+
+conformance!(in_process, |ticks| async {
+    let (sink, source) = venue_channel(1024, 1024);
+    let venue = SimGateway::start(parts(Speed::Max, ticks), sink).expect("a thread starts");
+    Rig::new(Box::new(venue), source, Box::new(()))
+});
 
 /// The node's side of a venue.
 struct Desk {
@@ -137,7 +144,7 @@ impl Desk {
     }
 }
 
-fn epoch(epoch: u64) -> SessionStart {
+pub(super) fn epoch(epoch: u64) -> SessionStart {
     SessionStart { epoch, ..SessionStart::default() }
 }
 
@@ -165,7 +172,7 @@ async fn a_session_from_login_to_close() {
     assert_eq!(desk.order(OrderStatus::Cancelled).await.reference, resting);
 
     let snapshot = desk.snapshot().await;
-    assert_eq!((snapshot.session.as_str(), snapshot.forgets_older_sessions), ("7-1", true));
+    assert_eq!((snapshot.session.as_str(), snapshot.older_sessions_ended), ("7-1", true));
     assert_eq!((snapshot.orders.len(), snapshot.trades.len(), snapshot.positions.len()), (2, 1, 1));
 
     desk.venue.query_position(QueryToken(1)).expect("sent");

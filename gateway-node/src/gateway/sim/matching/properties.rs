@@ -49,7 +49,7 @@ fn depth() -> impl Strategy<Value = Vec<Level>> {
         .prop_map(|levels| levels.into_iter().map(|(price, volume)| Level(price, volume)).collect())
 }
 
-fn ticks() -> impl Strategy<Value = Tick> {
+pub(in crate::gateway::sim) fn ticks() -> impl Strategy<Value = Tick> {
     let prices =
         (proptest::option::of(hostile(price())), proptest::option::of(hostile((0_u32..200).prop_map(f64::from))));
     (place(), prices, depth(), depth(), proptest::option::weighted(0.9, prop_oneof![9 => Just(2_u32), 1 => 3_u32..5]))
@@ -61,7 +61,7 @@ fn ticks() -> impl Strategy<Value = Tick> {
         })
 }
 
-fn requests() -> impl Strategy<Value = OrderRequest> {
+pub(in crate::gateway::sim) fn requests() -> impl Strategy<Value = OrderRequest> {
     let types = prop_oneof![
         6 => Just(OrderType::Limit),
         1 => Just(OrderType::Market),
@@ -77,7 +77,7 @@ fn requests() -> impl Strategy<Value = OrderRequest> {
     )
 }
 
-fn quotes() -> impl Strategy<Value = QuoteRequest> {
+pub(in crate::gateway::sim) fn quotes() -> impl Strategy<Value = QuoteRequest> {
     (place(), price(), 1_u32..4, (1_u32..9, 1_u32..9), (offset(), offset())).prop_map(
         |(exchange, bid_price, spread, (bid_volume, ask_volume), (bid_offset, ask_offset))| QuoteRequest {
             quoteid: protocol::OrderId::new("q"),

@@ -4,11 +4,11 @@ use protocol::{Currency, Exchange as Place, Level, Offset, Product};
 
 use super::*;
 
-pub(super) fn instrument(place: Place) -> InstrumentId {
+pub(in crate::gateway::sim) fn instrument(place: Place) -> InstrumentId {
     InstrumentId::new("x2410", place)
 }
 
-pub(super) fn terms() -> Terms {
+pub(in crate::gateway::sim) fn terms() -> Terms {
     Terms {
         accountid: "paper".into(),
         currency: Currency::CNY,
@@ -19,23 +19,29 @@ pub(super) fn terms() -> Terms {
     }
 }
 
-pub(super) fn contracts() -> Vec<Contract> {
+pub(in crate::gateway::sim) fn contracts() -> Vec<Contract> {
     [Place::SHFE, Place::DCE]
         .map(|place| Contract::new("sim1", instrument(place), Product::Futures, 10.0, 1.0))
         .to_vec()
 }
 
-pub(super) fn exchange() -> Exchange {
+pub(in crate::gateway::sim) fn exchange() -> Exchange {
     let mut exchange = Exchange::new("sim1".into(), contracts().iter(), terms());
     exchange.begin_session("7-1".into());
     exchange
 }
 
-pub(super) fn day(day: u32) -> chrono::NaiveDate {
+pub(in crate::gateway::sim) fn day(day: u32) -> chrono::NaiveDate {
     chrono::NaiveDate::from_ymd_opt(2024, 1, day).expect("a day")
 }
 
-pub(super) fn tick(place: Place, last: f64, volume: f64, bids: &[(f64, f64)], asks: &[(f64, f64)]) -> Tick {
+pub(in crate::gateway::sim) fn tick(
+    place: Place,
+    last: f64,
+    volume: f64,
+    bids: &[(f64, f64)],
+    asks: &[(f64, f64)],
+) -> Tick {
     let time = chrono::DateTime::parse_from_rfc3339("2024-01-02T09:00:00+08:00").expect("a time");
     let mut tick = Tick::new("sim1", instrument(place), time);
     (tick.last_price, tick.volume, tick.trading_day) = (Some(last), Some(volume), Some(day(2)));
@@ -55,7 +61,7 @@ fn open() -> Exchange {
     exchange
 }
 
-pub(super) fn reference(number: u64) -> VenueReference {
+pub(in crate::gateway::sim) fn reference(number: u64) -> VenueReference {
     VenueReference { session: "7-1".into(), number }
 }
 
@@ -385,7 +391,7 @@ fn a_restart_keeps_books_and_prices_and_forgets_orders() {
     let (positions, account) = (old.positions(), old.account());
     assert_eq!(old.restart(&positions, std::slice::from_ref(&account)), Vec::<String>::new());
     let snapshot = old.snapshot();
-    assert!(snapshot.orders.is_empty() && snapshot.trades.is_empty() && snapshot.forgets_older_sessions);
+    assert!(snapshot.orders.is_empty() && snapshot.trades.is_empty() && snapshot.older_sessions_ended);
     assert_eq!(old.account().balance, account.balance);
     assert_eq!((old.account().frozen, old.positions()[0].volume), (0.0, 2.0));
     let events = feed(&mut old, &tick(Place::SHFE, 90.0, 9000.0, &[], &[(90.0, 10.0)]));

@@ -1,0 +1,256 @@
+//! A standby's copy of the journal's state: it reads the stream from its last snapshot, follows it, and when its node
+//! has the lease, begins to lead behind the last entry.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::jetstream::context::Context;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::stream;
+use protocol::journal::{
+    Entry, HEADER_MESSAGE_ID, Private, SNAPSHOT_END, decode_entry, encode_entry, message_id, parse_message_id,
+};
+use protocol::{Name, Timestamp, subject};
+use tracing::{debug, info, warn};
+
+use super::cursor::{Cursor, Stored};
+use super::writer::last_entry;
+use super::{JournalOptions, JournalReader, JournalWriter, Known, check_not_shorter, ensure_stream, is_stream_gone};
+use crate::engine::Replayed;
+
+/// How often a standby looks for new entries.
+const FOLLOW_EVERY: Duration = Duration::from_millis(200);
+/// Between attempts to begin to lead.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// What a journal that is led gives: the state it holds, and a writer behind this leader's `LeaderStarted`.
+pub struct Led {
+    /// What was replayed.
+    pub replayed: Replayed,
+    /// Sequence of this leader's `LeaderStarted`.
+    pub base: u64,
+    /// Appends.
+    pub writer: JournalWriter,
+    /// Reads, for refills.
+    pub reader: JournalReader,
+}
+
+/// See the module.
+pub struct Follower {
+    context: Context,
+    stream: stream::Stream,
+    gateway: Name,
+    cursor: Cursor,
+    replayed: Replayed,
+    undecodable: u64,
+    /// The sequence that must come next; none before the first entry.
+    expected: Option<u64>,
+    gap: Option<String>,
+}
+
+impl Follower {
+    /// Opens the journal, and makes it if there is none; a reading begins with its last snapshot.
+    ///
+    /// # Errors
+    /// If JetStream is not there, the stream cannot be made or read, or it holds less than is `known` of it.
+    pub async fn open(
+        context: Context,
+        gateway: &Name,
+        options: &JournalOptions,
+        known: Known,
+    ) -> anyhow::Result<Follower> {
+        if known.stored > 0 {
+            // Not made anew in its place: with a journal its order ids are gone, and a repeated order would be a second.
+            let held = match context.get_stream(subject::journal_stream(gateway)).await {
+                Ok(stream) => stream.cached_info().state.last_sequence,
+                Err(error) if is_stream_gone(&error.to_string()) => 0,
+                Err(error) => return Err(error).context("looking for the journal"),
+            };
+            check_not_shorter(gateway, known, held)?;
+        }
+        let stream = ensure_stream(&context, gateway, options).await?;
+        let state = stream.get_info().await.context("reading the journal")?.state;
+        anyhow::ensure!(
+            state.messages > 0 || state.last_sequence == 0,
+            "somebody purged the journal: its orders, ids and epochs are gone. Restore the stream, or delete it to begin anew"
+        );
+        let begins = snapshot_begins(&stream, gateway).await.context("looking for the journal's last snapshot")?;
+        let first = begins.unwrap_or(1).max(state.first_sequence);
+        Ok(Follower {
+            context,
+            cursor: Cursor::new(stream.clone(), first),
+            stream,
+            gateway: gateway.clone(),
+            replayed: Replayed::default(),
+            undecodable: 0,
+            expected: None,
+            gap: None,
+        })
+    }
+
+    /// Reads everything that is stored now, and says up to where.
+    ///
+    /// # Errors
+    /// If the stream cannot be read, or entries are missing in it.
+    pub async fn catch_up(&mut self) -> anyhow::Result<u64> {
+        let last = self.stream.get_info().await.context("reading the journal")?.state.last_sequence;
+        self.read_to(last).await?;
+        Ok(last)
+    }
+
+    async fn read_to(&mut self, last: u64) -> anyhow::Result<()> {
+        let Follower { cursor, replayed, undecodable, expected, gap, gateway, .. } = self;
+        let read = cursor.advance(last, |stored| {
+            // The server lets nobody delete single entries: what is missing was purged in front of a slow reader.
+            if expected.is_some_and(|expected| stored.sequence != expected) {
+                gap.get_or_insert_with(|| format!("{expected:?} to {}", stored.sequence));
+            }
+            *expected = Some(stored.sequence + 1);
+            if !take(gateway, replayed, &stored) {
+                *undecodable += 1;
+            }
+        });
+        read.await.context("reading the journal")?;
+        match gap {
+            Some(gap) => anyhow::bail!("entries of the journal are gone: {gap}; it is read again from its snapshot"),
+            None => Ok(()),
+        }
+    }
+
+    /// Follows the journal for as long as it is polled.
+    ///
+    /// # Errors
+    /// If entries are missing in it. A stream that cannot be read just now is tried again.
+    pub async fn follow(&mut self) -> anyhow::Result<std::convert::Infallible> {
+        loop {
+            tokio::time::sleep(FOLLOW_EVERY).await;
+            match tokio::time::timeout(Duration::from_secs(20), self.catch_up()).await {
+                Ok(Err(error)) if self.gap.is_some() => return Err(error),
+                Ok(Err(error)) => debug!(gateway = %self.gateway, %error, "the journal cannot be followed just now"),
+                Ok(Ok(_)) | Err(_) => {}
+            }
+        }
+    }
+
+    /// Begins to lead: `LeaderStarted` behind the last entry, whatever a predecessor still appends meanwhile.
+    /// `may_act` says whether the lease still holds.
+    ///
+    /// # Errors
+    /// If the lease ends, the journal has seen a higher epoch, or it cannot be read.
+    pub async fn lead(
+        mut self,
+        node: &Name,
+        epoch: u64,
+        now: Timestamp,
+        may_act: impl Fn() -> bool,
+    ) -> anyhow::Result<Led> {
+        let entry = Entry::Private(Private::LeaderStarted { epoch, node: node.clone(), time: now });
+        let (subject, payload) = encode_entry(&self.gateway, &entry)?;
+        let base = loop {
+            anyhow::ensure!(may_act(), "the lease ended before the journal was taken over");
+            let last = self.catch_up().await?;
+            anyhow::ensure!(
+                epoch > self.replayed.epoch,
+                "epoch {epoch} is not above {}, which the journal has seen: the bucket of leases was made anew. Stop all \
+                 nodes of this gateway and delete the bucket `{}`; the next start makes it count on from there",
+                self.replayed.epoch,
+                crate::lease::BUCKET
+            );
+            // With the expected sequence only: it starts a new chain.
+            let message = PublishMessage::build()
+                .payload(payload.clone().into())
+                .message_id(message_id(epoch, 0))
+                .expected_last_sequence(last);
+            let stored = async { self.context.send_publish(subject.clone(), message).await?.await };
+            match stored.await {
+                Ok(ack) if !ack.duplicate => break ack.sequence,
+                Ok(_) => anyhow::bail!("somebody else began to lead under epoch {epoch}"),
+                Err(error) => debug!(gateway = %self.gateway, %error, "not leading yet"),
+            }
+            // A predecessor's last words came in between, or the ack was lost.
+            match last_entry(self.stream.clone()).await {
+                Ok((sequence, id)) if id == message_id(epoch, 0) => break sequence,
+                Ok(_) => {}
+                Err(error) => debug!(gateway = %self.gateway, %error, "the journal's end cannot be read"),
+            }
+            tokio::time::sleep(AGAIN).await;
+        };
+        // Everything in front of it was read before it was sent.
+        self.replayed.take(base, epoch, &entry);
+        if self.undecodable > 0 || self.replayed.voided > 0 {
+            warn!(gateway = %self.gateway, undecodable = self.undecodable, voided = self.replayed.voided, "entries were passed over");
+        }
+        info!(gateway = %self.gateway, epoch, entries = base, "the journal is led");
+        let writer = JournalWriter::start(self.context, self.stream.clone(), &self.gateway, epoch, base);
+        let reader = JournalReader { stream: self.stream, gateway: self.gateway };
+        Ok(Led { replayed: self.replayed, base, writer, reader })
+    }
+}
+
+/// Takes in a stored entry; whether it was understood.
+fn take(gateway: &str, replayed: &mut Replayed, stored: &Stored<'_>) -> bool {
+    match decode_entry(stored.subject, stored.payload) {
+        Ok(entry) => {
+            replayed.take(stored.sequence, entry_epoch(stored.headers), &entry);
+            true
+        }
+        Err(error) => {
+            replayed.journal_seq = stored.sequence;
+            warn!(
+                gateway,
+                sequence = stored.sequence,
+                subject = stored.subject,
+                error,
+                "a journal entry is not understood and passed over"
+            );
+            false
+        }
+    }
+}
+
+pub(super) fn entry_epoch(headers: Option<&async_nats::HeaderMap>) -> u64 {
+    headers
+        .and_then(|h| h.get(HEADER_MESSAGE_ID))
+        .and_then(|v| parse_message_id(v.as_str()))
+        .map_or(0, |(epoch, _)| epoch)
+}
+
+/// Where the last snapshot begins, unless a stale leader could have written it: then everything is read.
+async fn snapshot_begins(stream: &stream::Stream, gateway: &str) -> anyhow::Result<Option<u64>> {
+    let Some((end, epoch, payload)) = last_of(stream, gateway, SNAPSHOT_END).await? else { return Ok(None) };
+    let leader = last_of(stream, gateway, "leader").await?;
+    let is_void = leader.is_some_and(|(sequence, leading, _)| sequence < end && leading > epoch);
+    match protocol::codec::decode::<Private>(&payload) {
+        Ok(Private::SnapshotEnd(end)) if !is_void => Ok(Some(end.begins)),
+        _ => Ok(None),
+    }
+}
+
+/// The last entry of a kind: sequence, epoch, payload.
+async fn last_of(stream: &stream::Stream, gateway: &str, kind: &str) -> anyhow::Result<Option<(u64, u64, Vec<u8>)>> {
+    use async_nats::jetstream::stream::LastRawMessageErrorKind;
+    let subject = subject::journal_private(gateway, kind);
+    match stream.get_last_raw_message_by_subject(&subject).await {
+        Ok(message) => Ok(Some((message.sequence, entry_epoch(Some(&message.headers)), message.payload.to_vec()))),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The highest epoch that any gateway's journal has seen; 0 if there is none.
+///
+/// # Errors
+/// If the journals cannot be read.
+pub async fn highest_epoch(context: &Context) -> anyhow::Result<u64> {
+    use futures::TryStreamExt;
+    let prefix = subject::journal_stream("");
+    let names: Vec<String> = context.stream_names().try_collect().await.context("listing the journals")?;
+    let mut highest = 0;
+    for name in names.iter().filter(|name| name.starts_with(&prefix)) {
+        let stream = context.get_stream(name).await.with_context(|| format!("opening {name}"))?;
+        if let Some((_, epoch, _)) = last_of(&stream, &name[prefix.len()..], "leader").await? {
+            highest = highest.max(epoch);
+        }
+    }
+    Ok(highest)
+}
