@@ -124,8 +124,9 @@ pub fn decide(change: &Change, current: Option<&HaltRecord>) -> Decision {
         (Change::Halt(entry) | Change::Restore(entry), None) => {
             Decision::Write(HaltRecord::Halted(HaltEntry { local: false, ..entry.clone() }))
         }
-        (Change::Restore(entry), Some(known)) if known.at() < entry.since => {
-            Decision::Write(HaltRecord::Halted(HaltEntry { local: false, ..entry.clone() }))
+        (Change::Restore(entry), Some(known)) if is_lost(entry, Some(known)) => {
+            let since = later(entry.since, known.at());
+            Decision::Write(HaltRecord::Halted(HaltEntry { since, local: false, ..entry.clone() }))
         }
         (Change::Restore(_), Some(_)) => stands(),
         (Change::Resume(wish), Some(HaltRecord::Halted(halted)))
@@ -172,6 +173,16 @@ fn merge(known: &HaltEntry, wanted: &HaltEntry) -> HaltEntry {
 
 fn is_alike(one: &HaltEntry, other: &HaltEntry) -> bool {
     HaltEntry { since: other.since, local: other.local, ..one.clone() } == *other
+}
+
+/// Whether the bucket has lost a halt: it has no record of its target, or one that came before.
+fn is_lost(entry: &HaltEntry, recorded: Option<&HaltRecord>) -> bool {
+    match recorded {
+        None => true,
+        Some(HaltRecord::Halted(known)) => known.since < entry.since,
+        // A resume is always later than what it ends: one of the same time was of something else.
+        Some(HaltRecord::Resumed(known)) => known.at <= entry.since,
+    }
 }
 
 /// This time, or if that is not later, the next one after the other.
@@ -461,6 +472,12 @@ impl Engine {
                     held.reduce_only &= entry.reduce_only;
                     continue;
                 }
+                // Made in the same microsecond, in a bucket that was wiped in between: both hold.
+                (Some(held), HaltRecord::Halted(entry)) if held.since == entry.since && !is_alike(held, entry) => {
+                    *held = HaltEntry { local: true, ..merge(entry, held) };
+                    changed = true;
+                    continue;
+                }
                 (Some(held), _) if held.local || record.at() <= held.since => continue,
                 _ => {}
             }
@@ -479,13 +496,13 @@ impl Engine {
         if changed {
             self.journal_halts(out);
         }
-        let recorded: BTreeSet<&HaltTarget> = records.iter().map(HaltRecord::target).collect();
+        let recorded: BTreeMap<&HaltTarget, &HaltRecord> = records.iter().map(|r| (r.target(), r)).collect();
         for entry in self.halts.held.values() {
-            let change = match (entry.local, recorded.contains(&entry.target)) {
+            let change = match (entry.local, is_lost(entry, recorded.get(&entry.target).copied())) {
                 _ if entry.target.scope == HaltScope::Unknown => continue,
                 (true, _) => Change::Halt(entry.clone()),
-                (false, false) => Change::Restore(entry.clone()),
-                (false, true) => continue,
+                (false, true) => Change::Restore(entry.clone()),
+                (false, false) => continue,
             };
             out.push(Effect::WriteHalt(Box::new(HaltWrite { reply: None, change })));
         }
@@ -625,3 +642,6 @@ fn refuse(entry: &HaltEntry, more: &str) -> RpcError {
 fn bad(message: &str) -> RpcError {
     RpcError::new(ErrorCode::BadRequest, message)
 }
+
+#[cfg(test)]
+mod tests;

@@ -190,8 +190,9 @@ fn is_intent(status: OrderStatus, deadline: Option<Timestamp>) -> bool {
 /// Stands for what an order is, but for its id.
 fn fingerprint(instrument: &InstrumentId, leg: &Leg) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (instrument, leg.direction, leg.offset, leg.volume.to_bits()).hash(&mut hasher);
-    leg.price.map(f64::to_bits).hash(&mut hasher);
+    // To the millionth: what differs by less than any price step is the same.
+    let rounded = |value: f64| (value * 1e6).round() as i64;
+    (instrument, leg.direction, leg.offset, rounded(leg.volume), leg.price.map(rounded)).hash(&mut hasher);
     hasher.finish()
 }
 
