@@ -153,7 +153,7 @@ fn read_answer(message: Message) -> Result<Bytes, RpcError> {
 }
 
 /// A trace of its own for a call that belongs to none: <https://www.w3.org/TR/trace-context/#traceparent-header>.
-fn new_traceparent() -> String {
+pub(crate) fn new_traceparent() -> String {
     let trace = uuid::Uuid::now_v7();
     let [.., a, b, c, d, e, f, g, h] = uuid::Uuid::now_v7().into_bytes();
     let span = u64::from_be_bytes([a, b, c, d, e, f, g, h]);

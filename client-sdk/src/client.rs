@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::future::join_all;
 use protocol::rpc::Method;
 use protocol::subject::{self, Filter, Kind};
-use protocol::{Contract, GatewayState, InstrumentId, LogLevel, Name, Status, codec};
+use protocol::{Contract, ErrorCode, GatewayState, InstrumentId, LogLevel, Name, RpcError, Status, codec};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -316,10 +316,16 @@ impl Client {
         self.inner.board.watch()
     }
 
-    /// The gateway's clock, measured again if its epoch has changed or a heartbeat says another time.
+    /// The highest epoch that heartbeats have told of a gateway.
+    pub(crate) fn heard_epoch(&self, gateway: &Name) -> Option<u64> {
+        self.inner.board.heard(gateway).map(|heard| heard.status.epoch)
+    }
+
+    /// The gateway's clock, measured again if its epoch or our connection has changed, or a heartbeat says another time.
     pub(crate) async fn node_clock(&self, gateway: &Name, timeout: Duration) -> Result<NodeClock, Error> {
+        let generation = self.inner.calls.link.borrow().generation;
         let known = self.inner.clocks.borrow().get(gateway).copied();
-        if let Some(clock) = known {
+        if let Some(clock) = known.filter(|clock| clock.is_of_connection(generation)) {
             let heard = self.inner.board.heard(gateway);
             let agrees = heard.is_none_or(|heard| clock.agrees_with(heard.status.epoch, heard.status.time, heard.at));
             if agrees {
@@ -331,7 +337,13 @@ impl Client {
         let call = Call { gateway, method, timeout, deadline_ms: None, traceparent: None };
         let answer = call.send(&self.inner.calls, &self.inner.name, bytes::Bytes::from_static(b"{}")).await?;
         let status: Status = codec::decode(&answer).map_err(|error| call.unreadable(error))?;
-        let clock = NodeClock::measured(status.epoch, status.time, sent, Instant::now());
+        if let Some(leads) = self.heard_epoch(gateway).filter(|heard| *heard > status.epoch) {
+            return Err(Error::Rpc(RpcError::new(
+                ErrorCode::NotReady,
+                format!("a node of epoch {} answered, but epoch {leads} leads: nothing was sent", status.epoch),
+            )));
+        }
+        let clock = NodeClock::measured(status.epoch, generation, status.time, sent, Instant::now());
         self.inner.clocks.send_modify(|clocks| {
             clocks.insert(gateway.clone(), clock);
         });

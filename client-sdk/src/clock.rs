@@ -11,19 +11,37 @@ use tokio::time::Instant;
 /// A heartbeat may disagree this much (it travels, it queues) before the clock is measured again.
 const TOLERANCE: Duration = Duration::from_millis(500);
 
-/// A node's clock, as measured by one round trip; it belongs to one leadership epoch.
+/// A node's clock, as measured by one round trip; it belongs to one leadership epoch and one connection of ours.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct NodeClock {
     epoch: u64,
+    /// Of the connection that it was measured on.
+    generation: u64,
     node_ms: i64,
     at: Instant,
 }
 
 impl NodeClock {
     /// The node said its time somewhere between `sent` and `received`: most likely half way.
-    pub(crate) fn measured(epoch: u64, node_time: Timestamp, sent: Instant, received: Instant) -> NodeClock {
+    pub(crate) fn measured(
+        epoch: u64,
+        generation: u64,
+        node_time: Timestamp,
+        sent: Instant,
+        received: Instant,
+    ) -> NodeClock {
         let at = sent + received.duration_since(sent) / 2;
-        NodeClock { epoch, node_ms: node_time.timestamp_millis(), at }
+        NodeClock { epoch, generation, node_ms: node_time.timestamp_millis(), at }
+    }
+
+    /// The epoch that it belongs to.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether it was measured on this connection: behind a reconnect another node may lead.
+    pub(crate) fn is_of_connection(&self, generation: u64) -> bool {
+        self.generation == generation
     }
 
     /// The node's time at `now`, in milliseconds since 1970.
@@ -56,7 +74,7 @@ mod tests {
     async fn the_node_said_its_time_half_way() {
         let sent = Instant::now();
         let received = sent + Duration::from_millis(40);
-        let clock = NodeClock::measured(3, node_time(1_000_000), sent, received);
+        let clock = NodeClock::measured(3, 1, node_time(1_000_000), sent, received);
         assert_eq!(clock.now_ms(sent + Duration::from_millis(20)), 1_000_000);
         assert_eq!(clock.now_ms(received), 1_000_020);
         assert_eq!(clock.now_ms(sent), 999_980);
@@ -66,12 +84,13 @@ mod tests {
     #[tokio::test]
     async fn another_epoch_or_a_clock_that_was_set_needs_a_new_measurement() {
         let now = Instant::now();
-        let clock = NodeClock::measured(3, node_time(1_000_000), now, now);
+        let clock = NodeClock::measured(3, 1, node_time(1_000_000), now, now);
         let later = now + Duration::from_secs(1);
         assert!(clock.agrees_with(3, node_time(1_001_000), later));
         assert!(clock.agrees_with(3, node_time(1_000_700), later), "it took 300 ms to arrive");
         assert!(!clock.agrees_with(4, node_time(1_001_000), later));
         assert!(!clock.agrees_with(3, node_time(1_005_000), later));
         assert!(!clock.agrees_with(3, node_time(997_000), later));
+        assert!(clock.is_of_connection(1) && !clock.is_of_connection(2));
     }
 }

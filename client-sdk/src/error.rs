@@ -54,6 +54,19 @@ pub enum Error {
         /// Whether the call may have had its effect.
         maybe_executed: bool,
     },
+    /// The answer to an order or a quote was lost, and it is certain that none came of it: its deadline has passed and the
+    /// gateway has none of that id.
+    #[error(
+        "no answer from gateway `{gateway}` to {method} within {timeout:?}: its deadline has passed, it was not executed"
+    )]
+    NotExecuted {
+        /// Gateway that was called.
+        gateway: Name,
+        /// Method that was called.
+        method: String,
+        /// The deadline that has passed, counted from the call.
+        timeout: Duration,
+    },
     /// The gateway refused.
     #[error("{0}")]
     Rpc(#[from] RpcError),
@@ -95,7 +108,7 @@ pub enum Error {
 
 impl Error {
     /// Whether the outcome is unknown: the call may have had its effect (an order may be at the venue).
-    /// Ask with the same order id, see [`crate::GatewayHandle::resolve`].
+    /// Send the same request again: the gateway knows it by its id.
     #[must_use]
     pub fn maybe_executed(&self) -> bool {
         match self {
@@ -107,6 +120,7 @@ impl Error {
             | Error::Options(_)
             | Error::Disconnected
             | Error::GatewayNotRunning { .. }
+            | Error::NotExecuted { .. }
             | Error::InvalidRequest(_)
             | Error::AmbiguousRoute { .. }
             | Error::NoRoute { .. }
@@ -120,7 +134,10 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Rpc(error) => error.code.is_retryable(),
-            Error::Disconnected | Error::GatewayNotRunning { .. } | Error::Connect { .. } => true,
+            Error::Disconnected
+            | Error::GatewayNotRunning { .. }
+            | Error::NotExecuted { .. }
+            | Error::Connect { .. } => true,
             Error::ConnectionLost { maybe_executed, .. } | Error::Timeout { maybe_executed, .. } => !maybe_executed,
             Error::Options(_)
             | Error::Reply { .. }

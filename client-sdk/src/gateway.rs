@@ -18,9 +18,7 @@ use tokio::time::Instant;
 use crate::call::{Call, has_effect};
 use crate::client::Client;
 use crate::error::Error;
-
-/// Pause before an order of unknown outcome is sent again, under the same id.
-const RESEND_PAUSE: Duration = Duration::from_millis(200);
+use crate::sending::Sending;
 
 /// One gateway, by name: cheap to clone, usable from any number of tasks at once.
 ///
@@ -38,6 +36,18 @@ pub struct GatewayHandle {
 impl GatewayHandle {
     pub(crate) fn new(client: Client, gateway: Name, timeout: Duration) -> GatewayHandle {
         GatewayHandle { client, gateway, timeout, traceparent: None }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub(crate) fn traceparent(&self) -> Option<&str> {
+        self.traceparent.as_deref()
     }
 
     /// The gateway's name.
@@ -95,52 +105,35 @@ impl GatewayHandle {
         Ok(())
     }
 
-    /// Sends an order once. Sending the same request again is safe: the gateway knows it by its id.
+    /// Sends an order and says what became of it. Sending the same request again is safe: the gateway knows it by its id,
+    /// and there is never a second order.
+    ///
+    /// The handle's timeout is the order's deadline: it trades before, or never. Where an answer is lost (a node dies, the
+    /// connection breaks) the same id is sent again, also to the node that leads next; past the deadline the order is
+    /// asked for. For that the call may take up to 5 s longer than the timeout.
+    ///
+    /// An order that was looked up in this way is returned as the gateway has it: it may be filled, or REJECTED with its
+    /// reason.
     ///
     /// # Errors
-    /// If [`Error::maybe_executed`], the outcome is unknown: see [`Self::resolve`] and [`Self::send_order_resolved`].
+    /// [`Error::NotExecuted`] if the answer was lost and it is certain that no order came of it. Only if the outcome could
+    /// not be found out in that time either does [`Error::maybe_executed`] hold: then send the same request again.
     /// [`Error::InvalidRequest`] if a number in it is not finite; otherwise as every call.
     pub async fn send_order(&self, request: &OrderRequest) -> Result<Order, Error> {
-        let finite = [("volume", Some(request.volume)), ("price", request.price)];
-        check_finite(&finite)?;
-        check_id(&request.orderid)?;
-        self.ask(Method::SendOrder, request).await
+        Sending::new(self, request)?.resolved().await
     }
 
-    /// Sends an order and, while its outcome is unknown or there is no connection, sends it again under the same id
-    /// until the gateway answers or the handle's timeout has passed. There is never a second order.
+    /// Sends an order and waits for one answer, for who resolves a lost one in a way of its own.
     ///
     /// # Errors
-    /// As [`Self::send_order`]; if any attempt's outcome stayed unknown, that attempt's error.
-    pub async fn send_order_resolved(&self, request: &OrderRequest) -> Result<Order, Error> {
-        let end = Instant::now() + self.timeout;
-        let mut attempt = self.clone();
-        let mut doubt = None;
-        loop {
-            // A third of the time for the first answer leaves two more chances within the caller's own timeout.
-            let left = end.saturating_duration_since(Instant::now());
-            attempt.timeout = left.min(self.timeout / 3);
-            let error = match attempt.send_order(request).await {
-                Ok(order) => return Ok(order),
-                Err(error) => error,
-            };
-            if is_last_word(&error, doubt.is_some()) {
-                return Err(error);
-            }
-            tracing::info!(orderid = %request.orderid, %error, "outcome unknown, sending the same order id again");
-            if error.maybe_executed() {
-                doubt = Some(error.clone());
-            }
-            if Instant::now() + RESEND_PAUSE >= end {
-                // That a later attempt certainly did nothing says nothing of an earlier one.
-                return Err(doubt.unwrap_or(error));
-            }
-            tokio::time::sleep(RESEND_PAUSE).await;
-        }
+    /// If [`Error::maybe_executed`], the outcome is unknown: see [`Self::resolve`]. Otherwise as [`Self::send_order`].
+    pub async fn send_order_once(&self, request: &OrderRequest) -> Result<Order, Error> {
+        Sending::new(self, request)?.once().await
     }
 
-    /// What became of an order whose answer was lost. `None`: the gateway has no such order; this is final once the
-    /// deadline of the call that sent it has passed (a handle's timeout after sending), and may change before.
+    /// What became of an order that [`Self::send_order_once`] left unknown. `None`: the gateway has no such order; this is
+    /// final once the deadline of the call that sent it has passed (a handle's timeout after sending), and may change
+    /// before.
     ///
     /// # Errors
     /// As every call.
@@ -169,19 +162,20 @@ impl GatewayHandle {
         self.ask(Method::CancelAll, &params).await
     }
 
-    /// Sends a two-sided quote once; the same rules as for [`Self::send_order`].
+    /// Sends a two-sided quote and says what became of it; the same rules as for [`Self::send_order`].
     ///
     /// # Errors
     /// As [`Self::send_order`].
     pub async fn send_quote(&self, request: &QuoteRequest) -> Result<Quote, Error> {
-        check_finite(&[
-            ("bid_price", Some(request.bid_price)),
-            ("bid_volume", Some(request.bid_volume)),
-            ("ask_price", Some(request.ask_price)),
-            ("ask_volume", Some(request.ask_volume)),
-        ])?;
-        check_id(&request.quoteid)?;
-        self.ask(Method::SendQuote, request).await
+        Sending::new(self, request)?.resolved().await
+    }
+
+    /// Sends a two-sided quote and waits for one answer; the same rules as for [`Self::send_order_once`].
+    ///
+    /// # Errors
+    /// As [`Self::send_order_once`].
+    pub async fn send_quote_once(&self, request: &QuoteRequest) -> Result<Quote, Error> {
+        Sending::new(self, request)?.once().await
     }
 
     /// Cancels a quote of one's own, its id as `orderid`; the cancel is on its way when this returns.
@@ -573,33 +567,6 @@ fn get_instrument(instrument: &InstrumentId) -> GetInstrument {
     GetInstrument { symbol: instrument.symbol.clone(), exchange: instrument.exchange }
 }
 
-/// JSON writes NaN and infinity as null, and a price of null means none: such an order must not leave.
-fn check_finite(numbers: &[(&str, Option<f64>)]) -> Result<(), Error> {
-    match numbers.iter().find(|(_, number)| number.is_some_and(|number| !number.is_finite())) {
-        None => Ok(()),
-        Some((name, number)) => {
-            let number = number.unwrap_or(f64::NAN);
-            Err(Error::InvalidRequest(format!("`{name}` is {number}: write a finite number")))
-        }
-    }
-}
-
-/// Whether an attempt's failure settles what became of the order. Once an earlier attempt may have been executed, only
-/// a refusal that judged the order does; that the gateway is away, busy or halted says nothing of the earlier attempt.
-fn is_last_word(error: &Error, in_doubt: bool) -> bool {
-    if error.maybe_executed() || matches!(error, Error::Disconnected) {
-        return false;
-    }
-    match error {
-        Error::Rpc(refusal) => !in_doubt || !refusal.code.is_retryable(),
-        _ => !in_doubt,
-    }
-}
-
-fn check_id(orderid: &OrderId) -> Result<(), Error> {
-    orderid.check_client_allocated().map_err(|error| Error::InvalidRequest(error.to_string()))
-}
-
 /// Whether a refill must give up and a snapshot be taken instead.
 pub(crate) fn is_too_old(error: &Error) -> bool {
     error.code() == Some(ErrorCode::TooOld)
@@ -635,32 +602,5 @@ mod tests {
         let page = read_page::<u8>(page, Method::GetAllContracts).expect("the rest is read");
         assert_eq!((page.items, page.next.as_deref(), page.journal_seq), (vec![1, 3], Some("c"), Some(9)));
         assert!(read_page::<u8>(b"[]", Method::GetAllContracts).is_err());
-    }
-
-    #[test]
-    fn a_later_failure_does_not_settle_an_earlier_doubt() {
-        let timeout = |maybe_executed| Error::Timeout {
-            gateway: "sim1".into(),
-            method: "send_order".to_owned(),
-            timeout: Duration::from_secs(1),
-            maybe_executed,
-        };
-        let gone = Error::GatewayNotRunning { gateway: "sim1".into(), method: "send_order".to_owned() };
-        let refused = |code| Error::Rpc(protocol::RpcError::new(code, ""));
-        for error in [timeout(false), gone, refused(ErrorCode::NotReady), refused(ErrorCode::Halted)] {
-            assert!(is_last_word(&error, false), "{error}");
-            assert!(!is_last_word(&error, true), "{error}");
-        }
-        for error in [timeout(true), refused(ErrorCode::Internal), Error::Disconnected] {
-            assert!(!is_last_word(&error, false) && !is_last_word(&error, true), "{error}");
-        }
-        assert!(is_last_word(&refused(ErrorCode::RiskRejected), true));
-    }
-
-    #[test]
-    fn a_number_that_json_cannot_hold_is_named() {
-        let error = check_finite(&[("volume", Some(1.0)), ("price", Some(f64::NAN))]).expect_err("refused");
-        assert_eq!(error.to_string(), "`price` is NaN: write a finite number");
-        assert!(check_finite(&[("volume", Some(1.0)), ("price", None)]).is_ok());
     }
 }

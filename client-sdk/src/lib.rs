@@ -20,6 +20,7 @@ mod mirror;
 mod options;
 mod queue;
 mod route;
+mod sending;
 mod sequence;
 mod snapshot;
 pub mod strategy;

@@ -219,14 +219,14 @@ impl Context {
         self.limit(instrument, Direction::Long, offset, price, volume).await
     }
 
-    /// Sends an order under the strategy's name. While the outcome is unknown the same order is asked for again, so an
-    /// error that says [`Error::maybe_executed`] is rare; the order's events tell in the end.
+    /// Sends an order under the strategy's name, and finds out what became of it where the answer is lost; the order's
+    /// events tell the rest.
     ///
     /// # Errors
     /// As [`GatewayHandle::send_order`].
     pub async fn send_order(&mut self, mut request: OrderRequest) -> Result<Order, Error> {
         request.reference = self.name.clone();
-        let order = self.gateway.send_order_resolved(&request).await?;
+        let order = self.gateway.send_order(&request).await?;
         // Known from now on, not only when its event comes: the next callback must not send it twice.
         self.apply(&OmsEvent::Order(order.clone()));
         Ok(order)

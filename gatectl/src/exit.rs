@@ -97,6 +97,7 @@ impl From<Error> for Failure {
             )),
             Error::GatewayNotRunning { gateway, method } => Failure::NotServed { gateway, method, sentence },
             Error::Connect { .. } | Error::Disconnected => Failure::NotReachable(sentence),
+            Error::NotExecuted { .. } => Failure::NoAnswer(sentence),
             Error::Timeout { .. } => Failure::NoAnswer(format!("{sentence}; wait longer with --timeout SECONDS")),
             Error::ConnectionLost { maybe_executed: false, .. } => Failure::NotReachable(sentence),
             Error::ConnectionLost { .. } | Error::Reply { maybe_executed: true, .. } => Failure::NoAnswer(sentence),

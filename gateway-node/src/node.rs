@@ -136,7 +136,7 @@ impl Running {
         let mut timer = tokio::time::interval(Duration::from_secs(1));
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ticks: Vec<SequencedTick> = Vec::with_capacity(TICK_BATCH);
-        let (mut calls_taken, mut events_taken) = (0, 0);
+        let (mut calls_taken, mut events_taken, mut turns) = (0, 0, 0);
         let mut service_ended = None;
         while self.failed.is_none() {
             if *self.parts.shutdown.borrow() {
@@ -185,7 +185,13 @@ impl Running {
                     (calls_taken, events_taken) = (0, 0);
                 }
             }
-            self.publish_ticks(&mut ticks);
+            turns += 1;
+            if !ticks.is_empty() || turns >= TURNS {
+                turns = 0;
+                self.publish_ticks(&mut ticks);
+                // The journal's writer and the answers share this thread.
+                tokio::task::yield_now().await;
+            }
         }
     }
 

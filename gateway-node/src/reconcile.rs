@@ -1,58 +1,252 @@
 //! The comparison of our state with everything the venue knows: a pure function that says which events close the
-//! difference.
+//! difference, and what is uncertain still.
 
-use std::collections::HashSet;
+mod told;
 
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use protocol::defect::{Defect, is_planted};
 use protocol::event::OmsEvent;
-use protocol::oms::{OrderKey, PositionKey};
-use protocol::{Name, OmsState, Order, OrderStatus, Position, Quote};
+use protocol::oms::{OrderKey, PositionKey, TradeKey};
+use protocol::{Direction, Name, Order, OrderStatus, Position, Quote, Timestamp};
 
+use crate::engine::Now;
 use crate::gateway::{VenueReference, VenueSnapshot};
 
-/// The reason that an order gets which died with the process that its venue lived in.
-pub const LOST_WITH_VENUE: &str = "lost when the in-process venue restarted";
+pub use told::{Books, Target};
 
-/// Events for what we hold and a complete snapshot does not: orders and quotes that are not working any more,
-/// positions that are flat. `is_unsent` tells intents that have not left yet: the venue cannot know them.
+/// The reason that an intent gets which the venue certainly never took.
+pub const NEVER_ARRIVED: &str = "it never reached the venue";
+/// The reason that a working order gets whose session is over and which the venue does not list.
+pub const ENDED_WITH_SESSION: &str = "the venue ended its session and lists it no more";
+
+/// A client's deadline further away than this does not keep its intent open: what was not handed to the venue by then
+/// was given up long before.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(600);
+
+/// How far an intent had come on its way when the snapshot was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// It waits behind this node's own gate: the venue cannot know it.
+    Unsent,
+    /// This engine handed it to the venue's adapter at this time of its own clock, which never jumps.
+    Sent(Duration),
+    /// It was journalled by an earlier leader, or in an earlier life of this node.
+    Inherited,
+}
+
+/// Under what circumstances a snapshot was taken.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Circumstances {
+    /// When it was asked for: it may lack whatever reached the venue later.
+    pub asked: Now,
+    /// When its session began, on the clock that never jumps.
+    pub session_since: Duration,
+    /// How long a lease lasts: what was handed over before its deadline has arrived one lease later, or never will.
+    pub lease: Duration,
+}
+
+/// What a complete snapshot of the venue says against our state.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Difference {
+    /// Apply and journal this. One that the state knows already changes nothing.
+    Event(OmsEvent),
+    /// The venue contradicts itself: a sentence for people, and nothing is changed.
+    Contradiction(String),
+    /// An intent that the venue does not list, and that may still be under way. A snapshot that is asked for at this
+    /// time, on the clock that never jumps, will be certain.
+    UnderWay(OrderKey, Duration),
+    /// An order or quote that worked, in a session that the venue has not ended, and is not listed. Nothing certain
+    /// follows: it stays as it is, people are told, and the venue is asked again.
+    Missing(OrderKey),
+}
+
+/// Compares. The venue's own words come first, in its order, then what follows from its silence.
 ///
-/// An order of the snapshot's own session that is missing stays as it is: a venue may report it yet, and guessing
-/// here would be reporting a live order dead.
-pub fn missing_at_venue(
-    state: &OmsState,
+/// Only a complete snapshot may be passed. What it lists is true, whatever was thought before: a late acceptance reopens
+/// an order that was taken for refused. What it lacks is decided only where nothing can be under way any more:
+///
+/// - What is not listed and whose trades are listed was there: a venue may forget a finished order before its trades.
+/// - The venue has ended the older sessions: their intents were never accepted, their orders do not work.
+/// - Otherwise an intent is certain to have been lost one lease after its deadline, by the clock that the deadline was
+///   set on and by the one that never jumps.
+/// - Positions that are not listed are flat.
+pub fn compare(
+    books: Books<'_>,
     snapshot: &VenueSnapshot,
-    is_unsent: impl Fn(&OrderKey) -> bool,
-) -> Vec<OmsEvent> {
-    let listed = snapshot.orders.iter().map(|o| &o.reference).chain(snapshot.quotes.iter().map(|q| &q.reference));
-    let listed: HashSet<String> = listed.map(ToString::to_string).collect();
-    let is_lost = |key: &OrderKey, reference: Option<&Name>| {
-        let listed = reference.is_some_and(|r| listed.contains(r.as_str()));
-        !listed && !is_unsent(key) && snapshot.older_sessions_ended && is_older_session(reference, &snapshot.session)
-    };
-    let orders = state.active_orders().filter(|o| is_lost(&(*o).into(), o.venue_reference.as_ref())).map(|order| {
-        let reason = Some(LOST_WITH_VENUE.to_owned());
-        OmsEvent::Order(Order { status: OrderStatus::Cancelled, reason, ..order.clone() })
-    });
-    let quotes = state.active_quotes().filter(|q| is_lost(&(*q).into(), q.venue_reference.as_ref())).map(|quote| {
-        let reason = Some(LOST_WITH_VENUE.to_owned());
-        OmsEvent::Quote(Quote { status: OrderStatus::Cancelled, reason, ..quote.clone() })
-    });
+    circumstances: &Circumstances,
+    way: impl Fn(&OrderKey) -> Way,
+) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    listed(books, snapshot, &mut differences);
+    let references = snapshot.orders.iter().map(|o| &o.reference).chain(snapshot.quotes.iter().map(|q| &q.reference));
+    let silence = Silence { listed: references.collect(), fills: fills(snapshot), snapshot, circumstances };
+    for order in books.state.active_orders() {
+        let key = OrderKey::from(order);
+        let Some(unlisted) = silence.unlisted(order.venue_reference.as_ref(), || way(&key)) else { continue };
+        let [bought, sold] = unlisted.fills;
+        let traded = order.traded.max(bought + sold);
+        let fate = silence.fate(&unlisted, order.status, order.deadline, traded > order.traded, traded >= order.volume);
+        differences.push(fate.difference(&key, |status, reason| {
+            OmsEvent::Order(Order { status, reason, traded, deadline: None, ..order.clone() })
+        }));
+    }
+    for quote in books.state.active_quotes() {
+        let key = OrderKey::from(quote);
+        let Some(unlisted) = silence.unlisted(quote.venue_reference.as_ref(), || way(&key)) else { continue };
+        let [bought, sold] = unlisted.fills;
+        let (bid_traded, ask_traded) = (quote.bid_traded.max(bought), quote.ask_traded.max(sold));
+        let has_news = bid_traded > quote.bid_traded || ask_traded > quote.ask_traded;
+        let is_filled = bid_traded >= quote.bid_volume && ask_traded >= quote.ask_volume;
+        let fate = silence.fate(&unlisted, quote.status, quote.deadline, has_news, is_filled);
+        differences.push(fate.difference(&key, |status, reason| {
+            OmsEvent::Quote(Quote { status, reason, bid_traded, ask_traded, deadline: None, ..quote.clone() })
+        }));
+    }
     let held: HashSet<PositionKey> = snapshot.positions.iter().map(PositionKey::from).collect();
-    let flat = state
+    let gone = books
+        .state
         .positions()
         .iter()
-        .filter(|(key, position)| !held.contains(key) && (position.volume != 0.0 || position.frozen != 0.0))
-        .map(|(_, position)| {
-            let gone = Position { volume: 0.0, frozen: 0.0, yd_volume: 0.0, pnl: 0.0, ..position.clone() };
-            OmsEvent::Position(gone)
-        });
-    orders.chain(quotes).chain(flat).collect()
+        .filter(|(key, position)| !held.contains(key) && (position.volume != 0.0 || position.frozen != 0.0));
+    differences.extend(gone.map(|(_, position)| {
+        let flat = Position { volume: 0.0, frozen: 0.0, yd_volume: 0.0, pnl: 0.0, ..position.clone() };
+        Difference::Event(OmsEvent::Position(flat))
+    }));
+    differences
 }
 
-/// An intent without a reference never got as far as the venue.
-fn is_older_session(reference: Option<&Name>, session: &Name) -> bool {
-    match reference.map(|text| text.parse::<VenueReference>()) {
-        Some(Ok(reference)) => reference.session != *session,
-        Some(Err(_)) => false,
-        None => true,
+/// What the venue itself says that the state does not know. Positions and accounts are passed on even where the state
+/// agrees: a mark to market of theirs may be waiting, and would bring back what is over.
+fn listed(books: Books<'_>, snapshot: &VenueSnapshot, differences: &mut Vec<Difference>) {
+    let mut take = |event: Result<Option<OmsEvent>, String>| match event {
+        Ok(Some(event)) if is_known(books, &event) => {}
+        Ok(Some(event)) => differences.push(Difference::Event(event)),
+        Ok(None) => {}
+        Err(line) => differences.push(Difference::Contradiction(line)),
+    };
+    snapshot.orders.iter().for_each(|order| take(books.order(order)));
+    snapshot.quotes.iter().for_each(|quote| take(books.quote(quote)));
+    snapshot.trades.iter().for_each(|trade| take(Ok(Some(books.trade(trade)))));
+    let positions = snapshot.positions.iter().cloned().map(OmsEvent::Position);
+    let accounts = snapshot.accounts.iter().cloned().map(OmsEvent::Account);
+    differences.extend(positions.chain(accounts).map(Difference::Event));
+}
+
+fn is_known(books: Books<'_>, event: &OmsEvent) -> bool {
+    match event {
+        OmsEvent::Order(order) => books.state.order(&order.into()) == Some(order),
+        OmsEvent::Quote(quote) => books.state.quote(&quote.into()) == Some(quote),
+        OmsEvent::Trade(trade) => books.state.trades().contains_key(&TradeKey::from(trade)),
+        OmsEvent::Position(_) | OmsEvent::Account(_) => false,
     }
 }
+
+/// Lots bought and sold by the trades that are listed, by the reference of their order or quote.
+fn fills(snapshot: &VenueSnapshot) -> HashMap<&VenueReference, [f64; 2]> {
+    let mut fills: HashMap<&VenueReference, [f64; 2]> = HashMap::new();
+    for trade in &snapshot.trades {
+        let [bought, sold] = fills.entry(&trade.reference).or_default();
+        *(if trade.direction == Direction::Short { sold } else { bought }) += trade.volume;
+    }
+    fills
+}
+
+/// What follows for an order or a quote that is not listed.
+enum Fate {
+    Filled,
+    NeverArrived,
+    EndedWithSession,
+    UnderWay(Duration),
+    Missing,
+}
+
+impl Fate {
+    fn difference(self, key: &OrderKey, end: impl FnOnce(OrderStatus, Option<String>) -> OmsEvent) -> Difference {
+        match self {
+            Fate::Filled => Difference::Event(end(OrderStatus::AllTraded, None)),
+            Fate::NeverArrived => Difference::Event(end(OrderStatus::Rejected, Some(NEVER_ARRIVED.to_owned()))),
+            Fate::EndedWithSession => {
+                Difference::Event(end(OrderStatus::Cancelled, Some(ENDED_WITH_SESSION.to_owned())))
+            }
+            Fate::UnderWay(until) => Difference::UnderWay(key.clone(), until),
+            Fate::Missing => Difference::Missing(key.clone()),
+        }
+    }
+}
+
+/// What the snapshot does not say.
+struct Silence<'a> {
+    listed: HashSet<&'a VenueReference>,
+    fills: HashMap<&'a VenueReference, [f64; 2]>,
+    snapshot: &'a VenueSnapshot,
+    circumstances: &'a Circumstances,
+}
+
+/// An order or a quote that the venue could list, and does not.
+struct Unlisted {
+    way: Way,
+    /// The venue has ended its session.
+    is_over: bool,
+    /// Lots bought and sold by trades that are listed.
+    fills: [f64; 2],
+}
+
+impl Silence<'_> {
+    /// `None`: it is listed, or the venue cannot know it yet.
+    fn unlisted(&self, reference: Option<&Name>, way: impl FnOnce() -> Way) -> Option<Unlisted> {
+        let reference = reference.and_then(|text| text.parse::<VenueReference>().ok());
+        if reference.as_ref().is_some_and(|reference| self.listed.contains(reference)) {
+            return None;
+        }
+        let way = way();
+        if way == Way::Unsent {
+            return None;
+        }
+        let fills = reference.as_ref().and_then(|reference| self.fills.get(reference)).copied().unwrap_or_default();
+        // Without a reference it never got as far as a session.
+        let is_older = reference.is_none_or(|reference| reference.session != self.snapshot.session);
+        Some(Unlisted { way, is_over: is_older && self.snapshot.older_sessions_ended, fills })
+    }
+
+    fn fate(
+        &self,
+        unlisted: &Unlisted,
+        status: OrderStatus,
+        deadline: Option<Timestamp>,
+        has_news: bool,
+        is_filled: bool,
+    ) -> Fate {
+        if is_filled {
+            return Fate::Filled;
+        }
+        if status != OrderStatus::Submitting || has_news {
+            return if unlisted.is_over { Fate::EndedWithSession } else { Fate::Missing };
+        }
+        let certain_from = self.certain_from(deadline, unlisted.way);
+        if unlisted.is_over || self.circumstances.asked.mono >= certain_from || is_planted(Defect::Reconcile) {
+            Fate::NeverArrived
+        } else {
+            Fate::UnderWay(certain_from)
+        }
+    }
+
+    /// From when on, on the clock that never jumps, a snapshot that is asked for would list the intent if it had arrived.
+    fn certain_from(&self, deadline: Option<Timestamp>, way: Way) -> Duration {
+        let Circumstances { asked, session_since, lease } = self.circumstances;
+        let last_seen = match way {
+            Way::Sent(at) => at,
+            Way::Unsent | Way::Inherited => *session_since,
+        };
+        let deadline = deadline.map_or(Duration::ZERO, |deadline| {
+            let left = deadline.timestamp_millis().saturating_sub(asked.millis());
+            let distance = Duration::from_millis(left.unsigned_abs());
+            if left < 0 { asked.mono.saturating_sub(distance) } else { asked.mono.saturating_add(distance) }
+        });
+        deadline.clamp(last_seen, last_seen + LONGEST_DEADLINE) + *lease
+    }
+}
+
+#[cfg(test)]
+mod tests;

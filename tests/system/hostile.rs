@@ -3,12 +3,10 @@
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use protocol::{Direction, ErrorCode, GatewayState, Offset, Order, OrderRequest, Status, codec};
+use protocol::{Direction, ErrorCode, GatewayState, Offset, OrderRequest, Status, codec};
 
 use crate::support::script::{Script, factory, instrument};
-use crate::support::{
-    TestBroker, TestNode, call, call_with, eventually, in_ms, list, read, send_order, sim, until_ready,
-};
+use crate::support::{TestBroker, TestNode, call, call_with, eventually, in_ms, read, send_order, sim, until_ready};
 
 fn resting() -> OrderRequest {
     OrderRequest::limit(instrument(), Direction::Long, Offset::Open, 3300.0, 1.0)

@@ -6,6 +6,7 @@ mod bad_input;
 mod calls;
 mod crashes;
 mod examples;
+mod failover;
 mod hostile;
 mod isolation;
 mod mirror;

@@ -11,40 +11,40 @@ use crate::support::script::instrument;
 use crate::support::{TestBroker, TestNode, call, eventually, list, send_order, until_ready};
 
 /// A venue process on a ledger that outlives it.
-struct VenueProcess {
-    program: Program,
-    address: String,
+pub struct VenueProcess {
+    pub program: Program,
+    pub address: String,
 }
 
 impl VenueProcess {
-    async fn start(home: &Home, listen: &str, more: &[&str]) -> VenueProcess {
+    pub async fn start(home: &Home, listen: &str, more: &[&str]) -> VenueProcess {
         let arguments = [&["venue", "--listen", listen, "--ledger", "ledger"], more].concat();
         let mut program = Program::start_in("gateway-node", &arguments, home.path(), &[]);
         let address = program.until("the venue's address", |p| address(&p.err())).await;
         VenueProcess { program, address }
     }
 
-    fn control(&self) -> Control {
+    pub fn control(&self) -> Control {
         Control::new(self.address.clone())
     }
 
-    async fn counts(&self) -> VenueCounts {
+    pub async fn counts(&self) -> VenueCounts {
         let control = self.control();
         tokio::task::spawn_blocking(move || control.counts()).await.expect("no panic").expect("counts")
     }
 
-    async fn inject(&self, fault: Fault) {
+    pub async fn inject(&self, fault: Fault) {
         let control = self.control();
         tokio::task::spawn_blocking(move || control.inject(fault)).await.expect("no panic").expect("injected");
     }
 
     /// Ends it as `kill -9` does, and starts it again on the same port.
-    async fn kill_and_start(self, home: &Home, more: &[&str]) -> VenueProcess {
+    pub async fn kill_and_start(self, home: &Home, more: &[&str]) -> VenueProcess {
         assert_eq!(self.program.end_by(Signal::SIGKILL).await.code, 137);
         VenueProcess::start(home, &self.address, more).await
     }
 
-    fn gateway(&self) -> String {
+    pub fn gateway(&self) -> String {
         let address = &self.address;
         format!(
             "[[gateways]]\nname = \"sim1\"\nkind = \"sim\"\nsubscribe = [\"*\"]\n[gateways.sim]\nvenue = \"{address}\"\n"
@@ -58,7 +58,7 @@ fn address(log: &str) -> Option<String> {
     line.split_whitespace().find_map(|word| word.strip_prefix("address=")).map(str::to_owned)
 }
 
-fn entries(home: &Home) -> Vec<LedgerEntry> {
+pub fn entries(home: &Home) -> Vec<LedgerEntry> {
     let records = Ledger::read(&home.path().join("ledger")).expect("a ledger");
     records.into_iter().flat_map(|record| record.entries).collect()
 }

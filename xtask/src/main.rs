@@ -1,10 +1,12 @@
 //! What README's commands call: `cargo xtask demo`, `cargo xtask test` and what they need.
 
 mod bench;
+mod chaos;
 mod demo;
 mod fetch_nats;
 mod process;
 mod python;
+mod simulate;
 mod test;
 mod workspace;
 
@@ -33,6 +35,18 @@ enum Task {
     /// What Gatemesh costs, as ratios to bare NATS, in one table
     #[command(after_help = "Examples:\n  cargo xtask bench\n  cargo xtask bench --quick")]
     Bench(bench::BenchArgs),
+    /// Many histories of crashes, delays and losses, in one thread with a virtual clock: no order lost, doubled, unknown
+    #[command(
+        after_help = "Examples:\n  cargo xtask simulate\n  cargo xtask simulate --histories 1000\n  \
+                            cargo xtask simulate --seed 42\n  cargo xtask simulate --judge",
+        disable_help_flag = true
+    )]
+    Simulate(simulate::SimulateArgs),
+    /// Break a whole installation again and again while clients trade, and judge whether anything was lost
+    #[command(after_help = "Examples:\n  cargo xtask chaos\n  cargo xtask chaos --minutes 30 --nodes 3\n  \
+                            cargo xtask chaos --seed 7 --faults 'kill the leading,silent' --rounds 20\n  \
+                            cargo xtask chaos --judge")]
+    Chaos(chaos::ChaosArgs),
     /// Download the pinned nats-server into .tools, check it, and print its path
     FetchNats,
 }
@@ -42,6 +56,8 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Simulate(args) => simulate::run(&args),
+        Task::Chaos(args) => chaos::run(&args),
         Task::FetchNats => fetch_nats::fetch().map(|program| {
             println!("{}", program.display());
             ExitCode::SUCCESS

@@ -1,8 +1,8 @@
-//! `cargo xtask test`: every test of the workspace, with the programs that they start.
+//! `cargo xtask test`: every test of the workspace, with the programs that they start, and a short run of chaos.
 
 use std::process::ExitCode;
 
-use crate::{fetch_nats, python, workspace};
+use crate::{chaos, fetch_nats, python, simulate, workspace};
 
 /// Options of `test`.
 #[derive(clap::Args)]
@@ -30,6 +30,16 @@ pub fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
     if !one_package {
         test.arg("--workspace");
     }
-    test.args(&args.cargo_test).env("GATEMESH_NATS_SERVER", nats_server).env("GATEMESH_PYTHON", python);
-    workspace::run_for_code(&mut test)
+    test.args(&args.cargo_test).env("GATEMESH_NATS_SERVER", &nats_server).env("GATEMESH_PYTHON", python);
+    let tested = workspace::run_for_code(&mut test)?;
+    if tested != ExitCode::SUCCESS || !args.cargo_test.is_empty() {
+        return Ok(tested);
+    }
+    // The judges are judged apart: what they are built with must not be in what is tested above.
+    let judged = simulate::judge()?;
+    if judged != ExitCode::SUCCESS {
+        return Ok(judged);
+    }
+    // By itself and last: it needs the machine, and would disturb the timing of the tests.
+    chaos::short(&nats_server)
 }

@@ -67,43 +67,12 @@ async fn a_lost_answer_leaves_an_order_unknown_and_a_read_not() {
     let handle = client.gateway("sim1").with_timeout(Duration::from_millis(400));
     gateway.answer("send_order", Answer::Silence);
     gateway.answer("get_order", Answer::Silence);
-    let error = handle.send_order(&request("o1")).await.expect_err("no answer");
+    let error = handle.send_order_once(&request("o1")).await.expect_err("no answer");
     assert!(matches!(error, Error::Timeout { .. }) && error.maybe_executed() && !error.is_retryable(), "{error}");
     let error = handle.resolve(&request("o1").orderid).await.expect_err("no answer");
     assert!(!error.maybe_executed() && error.is_retryable(), "{error}");
     gateway.answer("get_order", accepted("o1"));
     assert!(handle.resolve(&request("o1").orderid).await.expect("answers").is_some());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_order_of_unknown_outcome_is_resolved_under_the_same_id() {
-    let Some(server) = Server::start().await else { return };
-    let gateway = Gateway::start(&server, "sim1").await;
-    gateway.answer("send_order", Answer::Silence);
-    let client = Client::connect(server.url()).await.expect("connects");
-    let handle = client.gateway("sim1").with_timeout(Duration::from_secs(6));
-    let wanted = request("o1");
-    let sending = handle.send_order_resolved(&wanted);
-    let answering = async {
-        eventually("the first attempt", async || !gateway.calls_of("send_order").is_empty()).await;
-        gateway.answer("send_order", accepted("o1"));
-    };
-    let (sent, ()) = tokio::join!(sending, answering);
-    assert_eq!(sent.expect("resolved").orderid, wanted.orderid);
-    assert!(gateway.calls_of("send_order").len() > 1);
-
-    // A gateway that cannot look now has not said that the order does not exist.
-    gateway.answer("send_order", Answer::Silence);
-    let earlier = gateway.calls_of("send_order").len();
-    let handle = handle.with_timeout(Duration::from_millis(1_500));
-    let wanted = request("o2");
-    let refusing = async {
-        eventually("the first attempt", async || gateway.calls_of("send_order").len() > earlier).await;
-        gateway.answer("send_order", Answer::Error(ErrorCode::NotReady, "logging in"));
-    };
-    let (sent, ()) = tokio::join!(handle.send_order_resolved(&wanted), refusing);
-    let error = sent.expect_err("nobody knows");
-    assert!(error.maybe_executed(), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,7 +109,7 @@ async fn nothing_is_sent_while_disconnected_and_everything_works_again_afterward
     gateway.answer("send_order", Answer::Silence);
     let pending = tokio::spawn({
         let handle = handle.clone();
-        async move { handle.send_order(&request("o1")).await }
+        async move { handle.send_order_once(&request("o1")).await }
     });
     eventually("the order to arrive", async || !gateway.calls_of("send_order").is_empty()).await;
 

@@ -3,6 +3,7 @@
 mod calls;
 mod health;
 mod journal;
+mod sending;
 mod strategy;
 mod support;
 mod ticks;

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use client_sdk::protocol::rpc::{self, EventsPage, GetEvents, JournalEvent, Page};
+use client_sdk::protocol::oms::OrderKey;
+use client_sdk::protocol::rpc::{self, EventsPage, GetEvents, GetOrder, JournalEvent, Page};
 use client_sdk::protocol::{
     Contract, Direction, ErrorCode, Event, Exchange, GatewayState, Head, InstrumentId, Name, Offset, OmsEvent,
     OmsState, Order, OrderRequest, OrderStatus, PROTOCOL_VERSION, Product, RpcError, Status, Subject, Tick, Timestamp,
@@ -129,6 +130,8 @@ pub struct Script {
     pub answers: HashMap<&'static str, Answer>,
     pub calls: Vec<(String, Option<i64>)>,
     pub epoch: u64,
+    /// How far the node's clock is ahead of ours, in milliseconds.
+    pub ahead_ms: i64,
     pub journal: BTreeMap<u64, Event<OmsEvent>>,
     pub end: u64,
     /// Entries up to here are no longer kept.
@@ -156,7 +159,7 @@ impl Drop for Gateway {
 impl Gateway {
     pub async fn start(server: &Server, name: &'static str) -> Gateway {
         let nats = async_nats::connect(server.url()).await.expect("connects");
-        let script = Arc::new(Mutex::new(Script { epoch: 1, ..Script::default() }));
+        let script = Arc::new(Mutex::new(Script { epoch: 1, ahead_ms: AHEAD_MS, ..Script::default() }));
         let subscription = nats.subscribe(format!("rpc.{name}.*")).await.expect("subscribes");
         let task = tokio::spawn(serve(name, nats.clone(), subscription, Arc::clone(&script)));
         // A round trip: the subscription stands.
@@ -292,6 +295,14 @@ fn good_answer(name: &str, method: &str, params: &[u8], script: &Script) -> Answ
     let state = &script.state;
     match method {
         "get_status" => json(&status(name, script)),
+        "get_order" | "get_quote" => {
+            let params: GetOrder = codec::decode(params).expect("decodes");
+            let key = OrderKey { owner: "default".into(), orderid: params.orderid };
+            match method {
+                "get_order" => json(&state.order(&key)),
+                _ => json(&state.quote(&key)),
+            }
+        }
         "get_all_orders" => page(state.orders().values().collect(), script.end),
         "get_all_trades" => page(state.trades().values().collect(), script.end),
         "get_all_quotes" => page(state.quotes().values().collect(), script.end),
@@ -327,7 +338,7 @@ fn status(gateway: &str, script: &Script) -> Status {
         reason: None,
         epoch: script.epoch,
         journal_seq: script.end,
-        time: time(now_ms() + AHEAD_MS),
+        time: time(now_ms() + script.ahead_ms),
         protocol_version: PROTOCOL_VERSION,
         version: "0".into(),
         node: Name::default(),

@@ -34,7 +34,7 @@ impl Session {
             None
         };
         let sent = tokio::select! {
-            sent = gateway.send_order_resolved(&request) => sent,
+            sent = gateway.send_order(&request) => sent,
             () = interrupt.pressed() => return Err(interrupted(&gateway, &id, "while the order was being sent")),
         };
         let order = sent.map_err(|error| Failure::of_order(error, gateway.name(), &id, &format!("orders {id}")))?;

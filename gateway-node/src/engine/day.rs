@@ -13,7 +13,7 @@ use protocol::oms::{OrderKey, TradeKey};
 use protocol::value::OWNER_EXTERNAL;
 use protocol::{
     ErrorCode, GatewayState, InstrumentId, LogLevel, Name, OmsState, Order, OrderId, OrderRequest, Quote, QuoteRequest,
-    RpcError, Timestamp,
+    RpcError, Timestamp, Trade,
 };
 
 use super::{Effect, Effects, Engine, Now};
@@ -118,7 +118,8 @@ fn allocated(orderid: &OrderId) -> Option<i64> {
 /// What stays of a state, and what is remembered of the rest.
 fn roll(state: &OmsState, days: &Days, rolls: &[Timestamp], now: Timestamp) -> (Vec<OmsEvent>, Vec<PastOrder>) {
     let mut kept = Vec::new();
-    let is_kept = |past: &&PastOrder| rolls.first().is_some_and(|oldest| past.rolled >= *oldest);
+    // By which roll it was, not by when: clocks of successive leaders differ, and may step.
+    let is_kept = |past: &&PastOrder| rolls.contains(&past.rolled);
     let mut past: Vec<PastOrder> = days.past.values().filter(is_kept).cloned().collect();
     for (key, order) in state.orders() {
         if order.is_active() || !days.ended.contains(key) {
@@ -134,7 +135,9 @@ fn roll(state: &OmsState, days: &Days, rolls: &[Timestamp], now: Timestamp) -> (
             past.push(past_quote(quote, now));
         }
     }
-    let trades = state.trades().iter().filter(|(key, _)| !days.old_trades.contains(key));
+    // A roll may be late: then trades of the day that ends now are in front of its snapshot too.
+    let is_of_before = |trade: &Trade| trade.trading_day.is_none_or(|of| days.day.is_none_or(|day| of < day));
+    let trades = state.trades().iter().filter(|(key, trade)| !days.old_trades.contains(key) || !is_of_before(trade));
     kept.extend(trades.map(|(_, trade)| OmsEvent::Trade(trade.clone())));
     kept.extend(state.positions().values().cloned().map(OmsEvent::Position));
     kept.extend(state.accounts().values().cloned().map(OmsEvent::Account));
@@ -370,7 +373,7 @@ impl Replayed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::{Direction, Exchange, Offset, OrderStatus, Trade};
+    use protocol::{Direction, Exchange, Offset, OrderStatus};
 
     fn time(day: u32) -> Timestamp {
         chrono::DateTime::parse_from_rfc3339(&format!("2024-01-{day:02}T21:00:00+08:00")).expect("a time")

@@ -13,8 +13,8 @@ use protocol::rpc::{Halt, Halted, Resume};
 use protocol::value::OWNER_EXTERNAL;
 use protocol::{Contract, ErrorCode, InstrumentId, LogLevel, Name, RpcError, Timestamp};
 
-use super::orders::Target;
 use super::{Approval, Caller, EVERYBODY, Effect, Effects, Engine, Now, ReplyTo, Submit, encode};
+use crate::reconcile::Target;
 use crate::risk::{self, Leg};
 
 /// Most targets that are halted at a time: one entry of the journal holds them all. More of them in the bucket halt

@@ -32,6 +32,7 @@ use serde::Serialize;
 
 use crate::gateway::tick_queue::TickCounts;
 use crate::gateway::{GatewayError, QueryToken, SequencedTick, SessionStart, VenueReference};
+use crate::reconcile::Target;
 use crate::risk::{Approved, Counters, Limits};
 
 pub use calls::{Call, Caller, Request};
@@ -176,6 +177,8 @@ pub struct EngineOptions {
     pub subscribe: Vec<Filter>,
     /// An order that the venue has not confirmed for this long is looked up by a snapshot.
     pub unconfirmed_after: Duration,
+    /// How long a lease lasts: what was handed to the venue before its deadline has arrived one lease later, or never will.
+    pub lease: Duration,
     /// New orders are refused while this many journal entries wait to be stored.
     pub max_journal_backlog: u64,
     /// What orders and cancels are held to, besides their contracts' own rules.
@@ -196,6 +199,7 @@ impl EngineOptions {
             epoch,
             subscribe: Vec::new(),
             unconfirmed_after: Duration::from_secs(5),
+            lease: Duration::from_secs(6),
             max_journal_backlog: 4096,
             limits: Limits::default(),
             keep_ids_days: 5,
@@ -222,11 +226,11 @@ pub struct Engine {
     halts: Halts,
     counters: Counters,
     /// The venue's references of everything that was ever sent, or found there.
-    references: HashMap<VenueReference, orders::Target>,
+    references: HashMap<VenueReference, Target>,
     /// Approved and journalled, but not yet handed to the venue; `true` once a cancel came first.
     unsent: HashMap<OrderKey, bool>,
-    /// Sent, and since when the venue is silent about it.
-    unconfirmed: HashMap<OrderKey, Duration>,
+    /// Sent, and the venue is silent about it.
+    unconfirmed: HashMap<OrderKey, orders::Unconfirmed>,
     queries: HashMap<QueryToken, calls::PendingQuery>,
     next_query: u64,
     marks: Marks,

@@ -1,6 +1,7 @@
 //! Orders, quotes and cancels on their way out: seen this id? → deadline → risk → reference → journal → venue → answer.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use protocol::defect::{Defect, is_planted};
 use protocol::event::OmsEvent;
@@ -16,17 +17,11 @@ use super::calls::{check_not_past, key};
 use super::day::{past_answer, past_quote_answer};
 use super::{Approval, Caller, Days, Effect, Effects, Engine, Now, ReplyTo, Submit, VenueCommand, encode, refusal};
 use crate::gateway::{GatewayError, VenueReference};
+use crate::reconcile::Target;
 use crate::risk::{self, Leg};
 
 /// Most bytes of a `reference`.
 const MAX_REFERENCE: usize = 256;
-
-/// What a venue's reference stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Target {
-    Order(OrderKey),
-    Quote(OrderKey),
-}
 
 /// The references of everything that is known.
 pub(super) fn references_of(state: &OmsState, days: &Days) -> HashMap<VenueReference, Target> {
@@ -44,6 +39,15 @@ pub(super) fn references_of(state: &OmsState, days: &Days) -> HashMap<VenueRefer
         Some((parse(reference)?, target))
     });
     past.chain(orders).chain(quotes).collect()
+}
+
+/// An order or a quote that was handed to the venue's adapter, of which the venue has said nothing yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unconfirmed {
+    /// When it was handed over.
+    pub sent: Duration,
+    /// When the venue was last asked about it.
+    pub asked: Duration,
 }
 
 /// Who sends an order or a quote, and how.
@@ -282,7 +286,7 @@ impl Engine {
     /// The adapter took it. The answer shows the intent, which is stored.
     pub fn on_sent(&mut self, now: Now, submit: &Submit, out: &mut Effects) {
         self.unsent.remove(&submit.key);
-        self.unconfirmed.insert(submit.key.clone(), now.mono);
+        self.unconfirmed.insert(submit.key.clone(), Unconfirmed { sent: now.mono, asked: now.mono });
         let answer = match self.as_sent(submit) {
             OmsEvent::Order(order) => encode(&order),
             OmsEvent::Quote(quote) => encode(&quote),
@@ -437,7 +441,7 @@ impl Engine {
         let late: Vec<OrderKey> = self
             .unconfirmed
             .iter()
-            .filter(|(_, since)| now.mono.saturating_sub(**since) > patience)
+            .filter(|(_, unconfirmed)| now.mono.saturating_sub(unconfirmed.asked) > patience)
             .map(|(key, _)| key.clone())
             .collect();
         if late.is_empty() || !self.session.is_logged_in() {
@@ -450,9 +454,11 @@ impl Engine {
                 format!("order {} is not confirmed after {} s: asking the venue", key.orderid, patience.as_secs()),
                 out,
             );
-            self.unconfirmed.insert(key.clone(), now.mono);
+            if let Some(unconfirmed) = self.unconfirmed.get_mut(key) {
+                unconfirmed.asked = now.mono;
+            }
         }
-        out.push(Effect::Venue(VenueCommand::Snapshot));
+        self.ask_for_snapshot(now, out);
     }
 }
 

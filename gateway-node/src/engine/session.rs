@@ -1,12 +1,13 @@
 //! The venue's session as a state machine: when to log in, when to try again, when to leave it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use protocol::{GatewayState, InstrumentId, LogLevel, Name, OmsState};
 
 use super::{Days, Effect, Effects, Engine, Now, VenueCommand};
 use crate::gateway::{GatewayError, SessionStart, VenueReference};
+use crate::reconcile::Circumstances;
 
 /// What [`Engine::on_command_failed`] is told of a snapshot.
 pub const SNAPSHOT: &str = "snapshot";
@@ -16,6 +17,9 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// While events are being lost, a snapshot is asked for no more often than this.
 const RESNAPSHOT: Duration = Duration::from_secs(1);
+/// Snapshots that were asked for and have not come whose times are kept. Beyond that a snapshot counts as asked for
+/// earlier than it was: what follows from it is certain later than it could be.
+const MAX_ASKED: usize = 16;
 
 /// See the module.
 pub(super) struct Session {
@@ -33,6 +37,13 @@ pub(super) struct Session {
     attempts: u32,
     /// When to do the next thing that nobody else will start.
     due: Option<Duration>,
+    /// When the session began.
+    since: Duration,
+    /// When the snapshots were asked for that have not come, oldest first: the venue answers in order. If one never
+    /// comes, later ones count as asked for earlier than they were.
+    asked: VecDeque<Now>,
+    /// When to ask for a snapshot although orders flow: something was uncertain in the last one.
+    look_again: Option<Duration>,
     /// Whether events were lost since the last snapshot was asked for.
     lost_again: bool,
     /// Whether this session has been asked for the ticks that are wanted.
@@ -62,6 +73,9 @@ impl Session {
             told: BTreeSet::new(),
             attempts: 0,
             due: Some(Duration::ZERO),
+            since: Duration::ZERO,
+            asked: VecDeque::new(),
+            look_again: None,
             lost_again: false,
             has_subscribed: false,
             was_logged_in: false,
@@ -112,6 +126,19 @@ impl Session {
         VenueReference { session: self.id.clone(), number: self.next_number }
     }
 
+    /// Under what circumstances the snapshot was taken that has just come.
+    pub fn circumstances(&mut self, now: Now, lease: Duration) -> Circumstances {
+        self.look_again = None;
+        // One that nobody asked for may be as old as the session.
+        let asked = self.asked.pop_front().unwrap_or(Now { mono: self.since, ..now });
+        Circumstances { asked, session_since: self.since, lease }
+    }
+
+    /// Something is uncertain until this time at least.
+    pub fn look_again(&mut self, at: Duration) {
+        self.look_again = Some(self.look_again.map_or(at, |due| due.min(at)));
+    }
+
     fn move_to(&mut self, state: GatewayState, reason: Option<String>, due: Option<Duration>) {
         self.state = state;
         self.reason = reason;
@@ -127,6 +154,9 @@ fn backoff(failures: u32) -> Duration {
 impl Engine {
     /// Logs in when it is time to, and asks again for what was not answered.
     pub(super) fn drive_session(&mut self, now: Now, out: &mut Effects) {
+        if self.session.is_logged_in() && self.session.look_again.is_some_and(|due| due <= now.mono) {
+            self.ask_for_snapshot(now, out);
+        }
         if self.session.due.is_none_or(|due| now.mono < due) {
             return;
         }
@@ -135,10 +165,20 @@ impl Engine {
             GatewayState::Reconciling | GatewayState::Dirty => {
                 self.session.due = Some(now.mono + PATIENCE);
                 self.session.lost_again = false;
-                out.push(Effect::Venue(VenueCommand::Snapshot));
+                self.ask_for_snapshot(now, out);
             }
             _ => self.session.due = None,
         }
+    }
+
+    /// Asks the venue for everything that it knows.
+    pub(super) fn ask_for_snapshot(&mut self, now: Now, out: &mut Effects) {
+        if self.session.asked.len() < MAX_ASKED {
+            self.session.asked.push_back(now);
+        }
+        // Should it never come, what is uncertain is asked about once more.
+        self.session.look_again = self.session.look_again.map(|_| now.mono + PATIENCE);
+        out.push(Effect::Venue(VenueCommand::Snapshot));
     }
 
     /// Begins a login; also what an operator's `connect` does.
@@ -177,6 +217,9 @@ impl Engine {
         self.session.venue = venue;
         self.session.trading_day = trading_day.or(self.session.trading_day);
         self.session.attempts = 0;
+        self.session.since = now.mono;
+        self.session.asked.clear();
+        self.session.look_again = None;
         self.session.told.clear();
         self.session.has_subscribed = false;
         self.session.move_to(GatewayState::Reconciling, None, Some(now.mono + PATIENCE));
@@ -192,7 +235,7 @@ impl Engine {
             self.contracts.retain(|instrument, _| told.contains(instrument));
             self.ticks.retain(|instrument, _| told.contains(instrument));
             self.session.due = Some(now.mono + PATIENCE);
-            out.push(Effect::Venue(VenueCommand::Snapshot));
+            self.ask_for_snapshot(now, out);
         }
     }
 
@@ -264,7 +307,7 @@ impl Engine {
         self.log(now, LogLevel::Critical, format!("{reason}: reconciling; orders are refused, cancels flow"), out);
         self.session.move_to(GatewayState::Dirty, Some(reason.to_owned()), Some(now.mono + PATIENCE));
         self.session.lost_again = false;
-        out.push(Effect::Venue(VenueCommand::Snapshot));
+        self.ask_for_snapshot(now, out);
     }
 
     /// The adapter itself failed: a command could not even be handed over.

@@ -240,14 +240,14 @@ fn ids_outlive_the_node() {
     }
     let mut next = Bench::from(replayed, 2);
     next.log_in("2-1");
-    let cancelled = next.engine.state().orders().values().next().expect("the order").clone();
-    assert_eq!(cancelled.status, OrderStatus::Cancelled);
-    assert_eq!(cancelled.reason.as_deref(), Some(crate::reconcile::LOST_WITH_VENUE));
+    let lost = next.engine.state().orders().values().next().expect("the order").clone();
+    assert_eq!(lost.status, OrderStatus::Rejected);
+    assert_eq!(lost.reason.as_deref(), Some(crate::reconcile::NEVER_ARRIVED));
     next.take();
     let again = next.call(Request::SendOrder(request("a")));
     let effects = next.take();
     assert_eq!(kinds(&effects), ["reply"]);
-    assert_eq!(answer::<Order>(&effects, again).expect("its state").status, OrderStatus::Cancelled);
+    assert_eq!(answer::<Order>(&effects, again).expect("its state").status, OrderStatus::Rejected);
 }
 
 #[test]
@@ -603,6 +603,129 @@ fn unconfirmed_orders_are_looked_up_never_sent_again() {
     let effects = bench.take();
     assert!(effects.iter().any(|e| matches!(e, Effect::Venue(VenueCommand::Snapshot))));
     assert!(!kinds(&effects).contains(&"submit"));
+}
+
+/// Performs what is asked of the venue's snapshots: how many were asked for.
+fn snapshots_asked(effects: &Effects) -> usize {
+    effects.iter().filter(|e| matches!(e, Effect::Venue(VenueCommand::Snapshot))).count()
+}
+
+#[test]
+fn an_intent_that_the_venue_lost_is_not_left_unknown_for_ever() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    bench.submit();
+    // Its deadline is a second away, a lease lasts six.
+    for second in 1..=6 {
+        bench.tick(1);
+        if snapshots_asked(&bench.take()) > 0 {
+            bench.snapshot("1-1", vec![]);
+        }
+        let order = bench.engine.state().orders().values().next().expect("the order");
+        assert_eq!(order.status, OrderStatus::Submitting, "after {second} s it may still be under way");
+    }
+    let mut asked = 0;
+    for _ in 0..4 {
+        bench.tick(1);
+        let effects = bench.take();
+        asked += snapshots_asked(&effects);
+        if snapshots_asked(&effects) > 0 {
+            bench.snapshot("1-1", vec![]);
+        }
+    }
+    let order = bench.engine.state().orders().values().next().expect("the order");
+    assert_eq!((order.status, order.reason.as_deref()), (OrderStatus::Rejected, Some(crate::reconcile::NEVER_ARRIVED)));
+    assert!((1..=2).contains(&asked), "{asked}");
+    bench.take();
+    for _ in 0..60 {
+        bench.tick(1);
+        assert_eq!(snapshots_asked(&bench.take()), 0, "nothing is uncertain any more");
+    }
+}
+
+#[test]
+fn a_snapshot_counts_as_of_when_it_was_asked_for() {
+    let mut bench = Bench::ready();
+    bench.venue(VenueEvent::Order(VenueOrder { traded: f64::NAN, ..stray() }));
+    assert_eq!(snapshots_asked(&bench.take()), 1, "an impossible number: what does the venue hold?");
+    bench.snapshot("1-1", vec![]);
+    bench.call(Request::SendOrder(request("a")));
+    bench.submit();
+    bench.tick(6);
+    assert_eq!(snapshots_asked(&bench.take()), 1);
+    bench.tick(20);
+    bench.take();
+    // The venue was silent for half a minute: this is what it knew six seconds after the order was sent.
+    bench.snapshot("1-1", vec![]);
+    let order = bench.engine.state().orders().values().next().expect("the order");
+    assert_eq!(order.status, OrderStatus::Submitting);
+}
+
+fn stray() -> VenueOrder {
+    VenueOrder {
+        reference: VenueReference { session: "0".into(), number: 1 },
+        instrument: instrument(),
+        order_type: OrderType::Limit,
+        direction: Direction::Long,
+        offset: Offset::Open,
+        price: Some(3500.0),
+        volume: 5.0,
+        traded: 0.0,
+        status: OrderStatus::NotTraded,
+        datetime: None,
+        reason: None,
+    }
+}
+
+#[test]
+fn what_contradicts_an_end_is_told_to_people() {
+    let critical = |effects: &Effects| -> Vec<String> {
+        let lines = effects.iter().filter_map(|e| match e {
+            Effect::Log(line) if line.level == LogLevel::Critical => Some(line.msg.clone()),
+            _ => None,
+        });
+        lines.collect()
+    };
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    let submit = bench.submit();
+    let rejected = bench.told(&submit, OrderStatus::Rejected, 0.0);
+    bench.venue(VenueEvent::Order(rejected));
+    assert_eq!(critical(&bench.take()), Vec::<String>::new());
+    let trade = bench.trade(&submit, "t1", 2.0);
+    let filled = bench.told(&submit, OrderStatus::PartTraded, 2.0);
+    bench.venue(VenueEvent::Trade(trade));
+    bench.venue(VenueEvent::Order(filled.clone()));
+    let lines = critical(&bench.take());
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].contains("tells of a trade") && lines[1].contains("open again"), "{lines:?}");
+    bench.venue(VenueEvent::Order(filled));
+    assert_eq!(critical(&bench.take()), Vec::<String>::new(), "once is enough");
+
+    let cancelled = bench.told(&submit, OrderStatus::Cancelled, 2.0);
+    bench.venue(VenueEvent::Order(cancelled));
+    let late = bench.told(&submit, OrderStatus::Cancelled, 3.0);
+    bench.venue(VenueEvent::Order(late));
+    let lines = critical(&bench.take());
+    assert!(matches!(&lines[..], [line] if line.contains("1 lots more are filled")), "{lines:?}");
+}
+
+#[test]
+fn a_working_order_that_the_venue_does_not_list_stays_and_is_asked_about() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    let submit = bench.submit();
+    let working = bench.told(&submit, OrderStatus::NotTraded, 0.0);
+    bench.venue(VenueEvent::Order(working));
+    bench.take();
+    bench.snapshot("1-1", vec![]);
+    let effects = bench.take();
+    assert!(effects.iter().any(|e| matches!(e, Effect::Log(line) if line.level == LogLevel::Critical)));
+    assert_eq!(bench.engine.state().active_orders().count(), 1);
+    bench.tick(29);
+    assert_eq!(snapshots_asked(&bench.take()), 0);
+    bench.tick(1);
+    assert_eq!(snapshots_asked(&bench.take()), 1);
 }
 
 #[test]

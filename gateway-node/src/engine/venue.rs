@@ -1,14 +1,20 @@
 //! What the venue says: each event is applied, journalled and so republished, in the venue's order.
 
-use protocol::event::{Event, OmsEvent};
-use protocol::oms::OrderKey;
-use protocol::value::OWNER_EXTERNAL;
-use protocol::{LogLevel, Name, Order, OrderId, Quote, Subject, Trade};
+use std::time::Duration;
 
-use super::orders::Target;
+use protocol::event::{Event, OmsEvent};
+use protocol::oms::{Applied, OrderKey};
+use protocol::value::OWNER_EXTERNAL;
+use protocol::{LogLevel, OrderStatus, Subject};
+
 use super::{Effect, Effects, Engine, Now};
-use crate::gateway::{VenueEvent, VenueOrder, VenueQuote, VenueReference, VenueSnapshot, VenueTrade};
-use crate::reconcile;
+use crate::gateway::{VenueEvent, VenueSnapshot};
+use crate::reconcile::{self, Books, Difference, Target, Way};
+
+/// While an intent may still be under way, the venue is asked about it no more often than this.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// While the venue lists less than worked, it is asked again, and people are told again, this often.
+const LOOK_AGAIN_MISSING: Duration = Duration::from_secs(30);
 
 impl Engine {
     /// The venue speaks.
@@ -39,208 +45,127 @@ impl Engine {
             VenueEvent::Disconnected { reason } => self.on_disconnected(now, reason, out),
             VenueEvent::Refused { reason } => self.on_refused(now, reason, out),
             VenueEvent::TradingDay(day) => self.session.set_trading_day(day),
-            VenueEvent::Order(order) => self.on_order(now, order, out),
-            VenueEvent::Trade(trade) => self.on_trade(now, trade, out),
-            VenueEvent::Quote(quote) => self.on_quote(now, quote, out),
+            VenueEvent::Order(order) => self.take_told(now, self.books().order(&order), out),
+            VenueEvent::Trade(trade) => self.take_told(now, Ok(Some(self.books().trade(&trade))), out),
+            VenueEvent::Quote(quote) => self.take_told(now, self.books().quote(&quote), out),
             VenueEvent::Position(position) => self.on_position(now, position, out),
             VenueEvent::Account(account) => self.on_account(now, account, out),
-            VenueEvent::Snapshot(snapshot) => self.on_snapshot(now, *snapshot, out),
+            VenueEvent::Snapshot(snapshot) => self.on_snapshot(now, &snapshot, out),
             VenueEvent::Answer { token, answer } => self.on_answer(token, answer, out),
             VenueEvent::Log { level, message } => self.log(now, level, message, out),
         }
     }
 
-    fn on_order(&mut self, now: Now, told: VenueOrder, out: &mut Effects) {
-        let order = match self.references.get(&told.reference) {
-            Some(Target::Order(key)) => {
-                let Some(known) = self.state.order(key) else { return };
-                // What the client asked for stays; the venue tells how it goes.
-                Order {
-                    traded: told.traded,
-                    status: told.status,
-                    datetime: told.datetime.or(known.datetime),
-                    deadline: None,
-                    reason: told.reason,
-                    ..known.clone()
-                }
-            }
-            Some(Target::Quote(_)) => {
-                self.log(
-                    now,
-                    LogLevel::Error,
-                    format!("the venue tells of an order under a quote's reference {}; ignored", told.reference),
-                    out,
-                );
-                return;
-            }
-            None => self.external_order(&told),
-        };
-        self.record(now, OmsEvent::Order(order), out);
+    fn books(&self) -> Books<'_> {
+        Books { gateway: &self.options.gateway, state: &self.state, references: &self.references }
     }
 
-    /// An order that nobody here sent: every node derives the same id from the venue's reference.
-    fn external_order(&mut self, told: &VenueOrder) -> Order {
-        let orderid = external_id(&told.reference);
-        let owner = Name::const_new(OWNER_EXTERNAL);
-        let key = OrderKey { owner: owner.clone(), orderid: orderid.clone() };
-        self.references.insert(told.reference.clone(), Target::Order(key));
-        Order {
-            gateway_name: self.options.gateway.clone(),
-            symbol: told.instrument.symbol.clone(),
-            exchange: told.instrument.exchange,
-            orderid,
-            r#type: told.order_type,
-            direction: told.direction,
-            offset: told.offset,
-            price: told.price,
-            volume: told.volume,
-            traded: told.traded,
-            status: told.status,
-            datetime: told.datetime,
-            reference: Name::default(),
-            owner,
-            venue_reference: Some(told.reference.to_string().into()),
-            traceid: None,
-            deadline: None,
-            reason: told.reason.clone(),
-            extra: None,
+    /// Takes in what the venue told of an order, a quote or a trade.
+    fn take_told(&mut self, now: Now, told: Result<Option<OmsEvent>, String>, out: &mut Effects) {
+        match told {
+            Ok(Some(event)) => self.record_told(now, event, out),
+            Ok(None) => {}
+            Err(line) => self.log(now, LogLevel::Error, line, out),
         }
     }
 
-    /// A trade counts whatever its order's status.
-    fn on_trade(&mut self, now: Now, told: VenueTrade, out: &mut Effects) {
-        let (orderid, owner, reference, traceid) = match self.references.get(&told.reference) {
-            Some(Target::Order(key)) => {
-                let order = self.state.order(key);
-                let reference = order.map(|o| o.reference.clone()).unwrap_or_default();
-                (key.orderid.clone(), key.owner.clone(), reference, order.and_then(|o| o.traceid.clone()))
-            }
-            Some(Target::Quote(key)) => {
-                let quote = self.state.quote(key);
-                let reference = quote.map(|q| q.reference.clone()).unwrap_or_default();
-                (key.orderid.clone(), key.owner.clone(), reference, quote.and_then(|q| q.traceid.clone()))
-            }
-            None => (external_id(&told.reference), Name::const_new(OWNER_EXTERNAL), Name::default(), None),
+    /// Journals what the venue says happened. Where it contradicts what had been told as final, people hear of it.
+    fn record_told(&mut self, now: Now, event: OmsEvent, out: &mut Effects) {
+        self.remember_reference(&event);
+        let Some((key, before)) = self.outcome_told(&event) else {
+            self.record(now, event, out);
+            return;
         };
-        let trade = Trade {
-            gateway_name: self.options.gateway.clone(),
-            symbol: told.instrument.symbol,
-            exchange: told.instrument.exchange,
-            orderid,
-            tradeid: told.tradeid,
-            direction: told.direction,
-            offset: told.offset,
-            price: told.price,
-            volume: told.volume,
-            datetime: told.datetime,
-            trading_day: told.trading_day,
-            reference,
-            owner,
-            traceid,
-            extra: None,
-        };
-        self.record(now, OmsEvent::Trade(trade), out);
-    }
-
-    fn on_quote(&mut self, now: Now, told: VenueQuote, out: &mut Effects) {
-        let quote = match self.references.get(&told.reference) {
-            Some(Target::Quote(key)) => {
-                let Some(known) = self.state.quote(key) else { return };
-                Quote {
-                    bid_traded: told.bid_traded,
-                    ask_traded: told.ask_traded,
-                    status: told.status,
-                    datetime: told.datetime.or(known.datetime),
-                    deadline: None,
-                    reason: told.reason,
-                    ..known.clone()
-                }
-            }
-            Some(Target::Order(_)) => {
-                self.log(
-                    now,
-                    LogLevel::Error,
-                    format!("the venue tells of a quote under an order's reference {}; ignored", told.reference),
-                    out,
-                );
-                return;
-            }
-            None => self.external_quote(told),
-        };
-        self.record(now, OmsEvent::Quote(quote), out);
-    }
-
-    fn external_quote(&mut self, told: VenueQuote) -> Quote {
-        let quoteid = external_id(&told.reference);
-        let owner = Name::const_new(OWNER_EXTERNAL);
-        let key = OrderKey { owner: owner.clone(), orderid: quoteid.clone() };
-        let venue_reference = Some(told.reference.to_string().into());
-        self.references.insert(told.reference, Target::Quote(key));
-        Quote {
-            gateway_name: self.options.gateway.clone(),
-            symbol: told.instrument.symbol,
-            exchange: told.instrument.exchange,
-            quoteid,
-            bid_price: told.bid_price,
-            bid_volume: told.bid_volume,
-            ask_price: told.ask_price,
-            ask_volume: told.ask_volume,
-            bid_offset: told.bid_offset,
-            ask_offset: told.ask_offset,
-            bid_traded: told.bid_traded,
-            ask_traded: told.ask_traded,
-            status: told.status,
-            datetime: told.datetime,
-            reference: Name::default(),
-            owner,
-            venue_reference,
-            traceid: None,
-            deadline: None,
-            reason: told.reason,
-            extra: None,
-        }
-    }
-
-    /// Everything the venue knows: take it in, then close what differs.
-    fn on_snapshot(&mut self, now: Now, snapshot: VenueSnapshot, out: &mut Effects) {
-        if snapshot.session != *self.session.id() {
-            self.log(
-                now,
-                LogLevel::Warning,
-                format!("a snapshot of the old session {} is ignored", snapshot.session),
-                out,
-            );
+        let is_trade = matches!(event, OmsEvent::Trade(_));
+        if self.record(now, event, out) == Applied::Unchanged || before.status.is_active() {
             return;
         }
-        let differences = reconcile::missing_at_venue(&self.state, &snapshot, |key| self.unsent.contains_key(key));
-        for order in snapshot.orders {
-            self.on_order(now, order, out);
+        let Some(after) = self.outcome(&key) else { return };
+        let was_rejected = before.status == OrderStatus::Rejected;
+        let contradiction = match after.status {
+            status if status.is_active() => format!("the venue says {status}: it is open again"),
+            status if after.traded > before.traded => {
+                format!("the venue says {} lots more are filled: {status}", after.traded - before.traded)
+            }
+            _ if is_trade && was_rejected => "the venue tells of a trade of it".to_owned(),
+            _ => return,
+        };
+        let line = format!("{} of {} had ended as {}, and {contradiction}", key.orderid, key.owner, before.status);
+        self.log(now, LogLevel::Critical, line, out);
+    }
+
+    /// An order or quote that nobody here sent is known by the venue's reference from now on.
+    fn remember_reference(&mut self, event: &OmsEvent) {
+        let (owner, reference, target) = match event {
+            OmsEvent::Order(order) => (&order.owner, &order.venue_reference, Target::Order(order.into())),
+            OmsEvent::Quote(quote) => (&quote.owner, &quote.venue_reference, Target::Quote(quote.into())),
+            OmsEvent::Trade(_) | OmsEvent::Position(_) | OmsEvent::Account(_) => return,
+        };
+        if owner == OWNER_EXTERNAL
+            && let Some(reference) = reference.as_ref().and_then(|text| text.parse().ok())
+        {
+            self.references.entry(reference).or_insert(target);
         }
-        for quote in snapshot.quotes {
-            self.on_quote(now, quote, out);
+    }
+
+    /// How the order or quote stands that an event is of.
+    fn outcome_told(&self, event: &OmsEvent) -> Option<(OrderKey, OrderOutcome)> {
+        let key = match event {
+            OmsEvent::Order(order) => order.into(),
+            OmsEvent::Quote(quote) => quote.into(),
+            OmsEvent::Trade(trade) => OrderKey { owner: trade.owner.clone(), orderid: trade.orderid.clone() },
+            OmsEvent::Position(_) | OmsEvent::Account(_) => return None,
+        };
+        let outcome = self.outcome(&key)?;
+        Some((key, outcome))
+    }
+
+    fn outcome(&self, key: &OrderKey) -> Option<OrderOutcome> {
+        let order = self.state.order(key).map(|o| OrderOutcome { status: o.status, traded: o.traded });
+        order.or_else(|| self.state.quote(key).map(|q| OrderOutcome { status: q.status, traded: q.traded() }))
+    }
+
+    /// Everything the venue knows: take it in, and close what differs.
+    fn on_snapshot(&mut self, now: Now, snapshot: &VenueSnapshot, out: &mut Effects) {
+        if snapshot.session != *self.session.id() {
+            let line = format!("a snapshot of the old session {} is ignored", snapshot.session);
+            self.log(now, LogLevel::Warning, line, out);
+            return;
         }
-        for trade in snapshot.trades {
-            self.on_trade(now, trade, out);
+        let circumstances = self.session.circumstances(now, self.options.lease);
+        let way = |key: &OrderKey| match (self.unsent.contains_key(key), self.unconfirmed.get(key)) {
+            (true, _) => Way::Unsent,
+            (false, Some(unconfirmed)) => Way::Sent(unconfirmed.sent),
+            (false, None) => Way::Inherited,
+        };
+        let mut missing = Vec::new();
+        for difference in reconcile::compare(self.books(), snapshot, &circumstances, way) {
+            match difference {
+                Difference::Event(OmsEvent::Position(position)) => self.on_position(now, position, out),
+                Difference::Event(OmsEvent::Account(account)) => self.on_account(now, account, out),
+                Difference::Event(event) => self.record_told(now, event, out),
+                Difference::Contradiction(line) => self.log(now, LogLevel::Error, line, out),
+                Difference::UnderWay(_, until) => self.session.look_again(until.max(now.mono + LOOK_AGAIN)),
+                Difference::Missing(key) => missing.push(key),
+            }
         }
-        for position in snapshot.positions {
-            self.on_position(now, position, out);
-        }
-        for account in snapshot.accounts {
-            self.on_account(now, account, out);
-        }
-        for event in differences {
-            self.record(now, event, out);
+        if !missing.is_empty() {
+            self.session.look_again(now.mono + LOOK_AGAIN_MISSING);
+            let some: Vec<&str> = missing.iter().take(5).map(|key| key.orderid.as_str()).collect();
+            let line = format!(
+                "{} working orders are not in the venue's complete snapshot ({}, ...): they stay as they are, and the \
+                 venue is asked again",
+                missing.len(),
+                some.join(", ")
+            );
+            self.log(now, LogLevel::Critical, line, out);
         }
         self.on_reconciled(now, out);
     }
 }
 
-fn external_id(reference: &VenueReference) -> OrderId {
-    // Ids are tokens of a subject-friendly alphabet; the rest of a venue's reference is mapped onto it.
-    let text: String = reference
-        .to_string()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' })
-        .collect();
-    OrderId::external(&text)
+/// How an order or a quote stands.
+struct OrderOutcome {
+    status: OrderStatus,
+    traded: f64,
 }

@@ -13,8 +13,10 @@ pub struct Append<T> {
     pub number: u64,
     /// `Nats-Msg-Id`.
     pub id: String,
-    /// `Nats-Expected-Last-Msg-Id`: the server refuses the append behind any other entry.
+    /// The id of its predecessor.
     pub behind: String,
+    /// The predecessor's sequence, `Nats-Expected-Last-Sequence`: the server refuses the append at any other place.
+    pub behind_sequence: u64,
     /// What is stored.
     pub entry: T,
 }
@@ -42,6 +44,12 @@ pub enum Said {
 }
 
 impl<T: Clone> Chain<T> {
+    /// The epoch that it belongs to.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// The chain behind a `LeaderStarted` at sequence `base`.
     #[must_use]
     pub fn new(epoch: u64, base: u64) -> Self {
@@ -57,7 +65,7 @@ impl<T: Clone> Chain<T> {
 
     fn append(&self, number: u64, entry: T) -> Append<T> {
         let (id, behind) = (message_id(self.epoch, number), message_id(self.epoch, number - 1));
-        Append { number, id, behind, entry }
+        Append { number, id, behind, behind_sequence: self.base + number - 1, entry }
     }
 
     /// What is sent and not known to be stored.
@@ -114,7 +122,9 @@ mod tests {
         let mut chain = Chain::new(7, 100);
         let first = chain.push("a");
         assert_eq!((first.id.as_str(), first.behind.as_str()), ("7-1", "7-0"));
-        assert_eq!(chain.push("b").behind, "7-1");
+        assert_eq!(first.behind_sequence, 100);
+        let second = chain.push("b");
+        assert_eq!((second.behind.as_str(), second.behind_sequence), ("7-1", 101));
         assert_eq!(chain.on_ack(101), Said::Stored(101));
         assert_eq!(chain.unacked(), 1);
         assert!(matches!(chain.on_ack(103), Said::Unclear(_)), "somebody else wrote in between");

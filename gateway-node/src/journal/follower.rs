@@ -227,7 +227,11 @@ async fn snapshot_begins(stream: &stream::Stream, gateway: &str) -> anyhow::Resu
 }
 
 /// The last entry of a kind: sequence, epoch, payload.
-async fn last_of(stream: &stream::Stream, gateway: &str, kind: &str) -> anyhow::Result<Option<(u64, u64, Vec<u8>)>> {
+pub(super) async fn last_of(
+    stream: &stream::Stream,
+    gateway: &str,
+    kind: &str,
+) -> anyhow::Result<Option<(u64, u64, Vec<u8>)>> {
     use async_nats::jetstream::stream::LastRawMessageErrorKind;
     let subject = subject::journal_private(gateway, kind);
     match stream.get_last_raw_message_by_subject(&subject).await {

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 use super::chain::{Append, Chain, Said};
+use super::follower::last_of;
 use super::{ACK_PATIENCE, is_stream_gone};
 
 /// Entries that may wait for the writer. The engine refuses new orders long before (see `max_journal_backlog`) and
@@ -137,7 +138,11 @@ impl Writer {
     async fn publish(&mut self, append: Append<Queued>) -> Result<(), PublishError> {
         let mut message = PublishMessage::build().payload(append.entry.payload).message_id(append.id);
         if !is_planted(Defect::Fence) {
-            message = message.expected_last_message_id(append.behind);
+            // Not the predecessor's id: a cluster of 2.14 or newer checks that only when it applies what it has agreed
+            // upon, takes a mismatch for a broken disk, and stops the stream on every server for good. The sequence is
+            // checked before. It lets one append of a replaced leader through if it fits by chance: readers void it, and
+            // `recover` asks who leads before it believes that what is stored is ours.
+            message = message.expected_last_sequence(append.behind_sequence);
         }
         let ack: PublishAckFuture = self.context.send_publish(append.entry.subject, message).await?;
         self.in_flight.push_back(async move { ack.await.map(|ack| ack.sequence) }.boxed());
@@ -190,6 +195,17 @@ impl Writer {
                 }
                 Err(_) => continue,
             };
+            match tokio::time::timeout(ACK_PATIENCE, last_of(&self.stream, &self.gateway, "leader")).await {
+                Ok(Ok(Some((_, epoch, _)))) if epoch > self.chain.epoch() && !is_planted(Defect::Fence) => {
+                    return Err(format!("epoch {epoch} leads"));
+                }
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    debug!(gateway = %self.gateway, %error, "who leads cannot be read; trying again");
+                    continue;
+                }
+                Err(_) => continue,
+            }
             match self.chain.on_last(sequence, &id) {
                 Said::Stored(sequence) => self.progress.send_modify(|p| p.stored = p.stored.max(sequence)),
                 Said::Unclear(why) | Said::Fenced(why) => return Err(why),

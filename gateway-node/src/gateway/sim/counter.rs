@@ -283,7 +283,6 @@ impl Counter {
         // before the snapshot would leave the snapshot's marks standing.
         self.report_marks(out);
         let snapshot = self.exchange.snapshot();
-        self.record_marks(out);
         out.says.push((session, VenueEvent::Snapshot(Box::new(snapshot))));
     }
 
@@ -304,11 +303,13 @@ impl Counter {
     /// A tick. Returns whether it moved the profit of something held, so that [`Counter::report_marks`] has news.
     pub fn tick(&mut self, tick: &Tick, out: &mut Outcome) -> bool {
         let instrument = tick.instrument();
-        let before = self.exchange.day_of(&instrument);
+        let days = |exchange: &Exchange| (exchange.day_of(&instrument), exchange.trading_day());
+        let before = days(&self.exchange);
         let mut events = Vec::new();
         let moved = self.exchange.on_tick(tick, &mut events);
-        let day = self.exchange.day_of(&instrument);
-        if let Some(day) = day.filter(|_| day != before) {
+        let after = days(&self.exchange);
+        // The venue's day can go back without any instrument's: replayed instruments may live years apart.
+        if let Some(day) = after.0.filter(|_| after != before) {
             self.record(LedgerEntry::Day { instrument, day }, out);
         }
         self.settle(events, 0, out);
@@ -320,6 +321,8 @@ impl Counter {
         let mut events = Vec::new();
         self.exchange.report_marks(&mut events);
         self.settle(events, 0, out);
+        // Even with no news: prices that were recorded with something else may have come back.
+        self.record_marks(out);
     }
 
     /// The next so many orders and quotes are rejected; for tests of what stands above the venue.

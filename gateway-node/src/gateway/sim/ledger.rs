@@ -63,7 +63,7 @@ pub enum LedgerEntry {
         /// Why.
         reason: String,
     },
-    /// An instrument's trading day began.
+    /// An instrument's trading day began, or the venue went over to the day that the instrument is in.
     Day {
         /// The instrument.
         instrument: InstrumentId,

@@ -36,9 +36,12 @@ struct Desk {
     entries: BTreeMap<u64, Entry>,
     by_reference: HashMap<VenueReference, u64>,
     finished: VecDeque<u64>,
+    /// What had arrived when each instrument's present day began.
+    day_began: HashMap<InstrumentId, u64>,
     trades: VecDeque<VenueTrade>,
     arrivals: u64,
-    trade_count: u64,
+    /// Trades of each exchange and side: they count by themselves, as at real exchanges, and so trade ids repeat.
+    trade_counts: HashMap<(protocol::Exchange, Direction), u64>,
 }
 
 impl Exchange {
@@ -51,9 +54,10 @@ impl Exchange {
             entries: BTreeMap::new(),
             by_reference: HashMap::new(),
             finished: VecDeque::new(),
+            day_began: HashMap::new(),
             trades: VecDeque::new(),
             arrivals: 0,
-            trade_count: 0,
+            trade_counts: HashMap::new(),
         };
         Exchange { markets, desk, day: None }
     }
@@ -67,6 +71,7 @@ impl Exchange {
         self.desk.entries.clear();
         self.desk.by_reference.clear();
         self.desk.finished.clear();
+        self.desk.day_began.clear();
         self.desk.trades.clear();
         self.desk.books.restore(positions, accounts)
     }
@@ -306,7 +311,7 @@ impl Exchange {
         self.desk.books.account()
     }
 
-    /// Everything that is known: of each instrument, this trading day's and whatever ended with the one before.
+    /// Everything that is known: of each instrument, this trading day's and the one's before.
     #[must_use]
     pub fn snapshot(&self) -> VenueSnapshot {
         let mut snapshot = VenueSnapshot {
@@ -464,9 +469,11 @@ impl Desk {
     fn fill(&mut self, market: &Market, fill: Fill, out: &mut Vec<VenueEvent>) {
         let Some(entry) = self.entries.get_mut(&fill.leg.entry) else { return };
         let offset = entry.add_traded(fill.leg.direction, fill.volume);
+        let counted = (entry.instrument().exchange, fill.leg.direction);
+        let count = self.trade_counts.get(&counted).copied().unwrap_or_default();
         let trade = VenueTrade {
             reference: entry.reference().clone(),
-            tradeid: format!("{}-{}", self.session, self.trade_count + 1).into(),
+            tradeid: format!("{}-{}", self.session, count + 1).into(),
             instrument: entry.instrument().clone(),
             direction: fill.leg.direction,
             offset,
@@ -482,7 +489,7 @@ impl Desk {
 
     /// Counts a trade that its order or quote has counted already.
     fn book(&mut self, leg: Leg, trade: VenueTrade) {
-        self.trade_count += 1;
+        *self.trade_counts.entry((trade.instrument.exchange, trade.direction)).or_default() += 1;
         self.books.settle(&trade.instrument, leg, trade.volume);
         self.books.apply(&trade);
         if self.entries.get(&leg.entry).is_some_and(|entry| !entry.is_active()) {
@@ -526,8 +533,8 @@ impl Desk {
         }
     }
 
-    /// The instrument's day is over: what works is cancelled. What had finished earlier is forgotten, so that a
-    /// snapshot still shows, for one day, what ended just now.
+    /// The instrument's day is over: what works is cancelled. What ended with the day before is forgotten, so that a
+    /// snapshot still shows, for one day, all of the day that ended just now.
     fn end_day(&mut self, instrument: &InstrumentId, market: &mut Market, out: &mut Vec<VenueEvent>) {
         self.forget_day(instrument, market.trading_day());
         for number in market.clear() {
@@ -536,9 +543,13 @@ impl Desk {
         market.begin_day();
     }
 
-    /// Forgets the instrument's orders and quotes that are finished by now, and its trades of other days than this.
+    /// Forgets the instrument's orders and quotes of days before the one that ends, and its trades of other days than
+    /// this: whoever was away when it ended still finds all of it.
     fn forget_day(&mut self, instrument: &InstrumentId, ended: Option<chrono::NaiveDate>) {
-        let is_old = |number: &u64| self.entries.get(number).is_some_and(|entry| entry.instrument() == instrument);
+        let began = self.day_began.insert(instrument.clone(), self.arrivals).unwrap_or(0);
+        let is_old = |number: &u64| {
+            *number <= began && self.entries.get(number).is_some_and(|entry| entry.instrument() == instrument)
+        };
         let (old, kept): (Vec<u64>, VecDeque<u64>) = {
             let finished = std::mem::take(&mut self.finished);
             (finished.iter().copied().filter(is_old).collect(), finished.into_iter().filter(|n| !is_old(n)).collect())

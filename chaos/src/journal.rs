@@ -1,0 +1,127 @@
+//! What a gateway's journal holds, read from the stream itself: no node is asked.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use futures::TryStreamExt as _;
+use protocol::journal::{Entry, HEADER_MESSAGE_ID, Private, decode_entry, parse_message_id};
+use protocol::{OmsEvent, OmsState, subject};
+
+/// Longest wait for the next entry.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A journal, read to its end.
+#[derive(Debug, Clone, Default)]
+pub struct Journal {
+    /// What its entries add up to, void ones left out.
+    pub state: OmsState,
+    /// The events among them, with their sequences.
+    pub events: Vec<(u64, OmsEvent)>,
+    /// Entries of a leader that had been replaced: they count for nothing.
+    pub void: u64,
+    /// Entries that do not read, and why.
+    pub unreadable: Vec<String>,
+    /// How many leaders there were.
+    pub epochs: u64,
+    /// The highest of their epochs.
+    epoch: u64,
+}
+
+impl Journal {
+    /// Takes in the next entry.
+    pub fn take(&mut self, sequence: u64, epoch: u64, entry: Entry) {
+        if epoch < self.epoch {
+            self.void += 1;
+            return;
+        }
+        match entry {
+            Entry::Event(event) => self.apply(sequence, event.data),
+            Entry::Private(Private::LeaderStarted { epoch, .. }) => {
+                self.epoch = epoch;
+                self.epochs += 1;
+            }
+            Entry::Private(Private::Snapshot(page)) => {
+                for event in page.events {
+                    self.state.apply(&event);
+                }
+            }
+            Entry::Private(_) => {}
+        }
+    }
+
+    fn apply(&mut self, sequence: u64, event: OmsEvent) {
+        self.state.apply(&event);
+        self.events.push((sequence, event));
+    }
+}
+
+/// Reads a gateway's journal from its first entry that is kept to its last.
+///
+/// # Errors
+/// If the stream is not there or cannot be read.
+pub async fn read(client: async_nats::Client, gateway: &str) -> anyhow::Result<Journal> {
+    let context = async_nats::jetstream::new(client);
+    let name = subject::journal_stream(gateway);
+    let stream = context.get_stream(&name).await.with_context(|| format!("opening the stream {name}"))?;
+    let state = stream.get_info().await.with_context(|| format!("looking at the stream {name}"))?.state;
+    let mut journal = Journal::default();
+    let (first, last) = (state.first_sequence, state.last_sequence);
+    if last == 0 {
+        return Ok(journal);
+    }
+    let config = pull::OrderedConfig { deliver_policy: DeliverPolicy::All, ..Default::default() };
+    let mut messages = stream.create_consumer(config).await.context("reading the journal")?.messages().await?;
+    let mut expected = first;
+    while expected <= last {
+        let message = tokio::time::timeout(PATIENCE, messages.try_next())
+            .await
+            .with_context(|| format!("the journal's entry {expected} of {last} did not come within {PATIENCE:?}"))??
+            .context("the journal ended early")?;
+        let sequence =
+            message.info().map_err(|error| anyhow::anyhow!("an entry without its place: {error}"))?.stream_sequence;
+        ensure!(sequence == expected, "the journal's entry {expected} is missing: {sequence} came");
+        expected += 1;
+        let id = message.headers.as_ref().and_then(|headers| headers.get(HEADER_MESSAGE_ID)).map(|id| id.as_str());
+        let epoch = id.and_then(parse_message_id).map(|(epoch, _)| epoch);
+        let decoded = decode_entry(&message.subject, &message.payload);
+        let is_snapshot = matches!(&decoded, Ok(Entry::Private(Private::Snapshot(_) | Private::SnapshotEnd(_))));
+        // What lies before the first snapshot may be purged, and nothing else.
+        if sequence == first && first > 1 && !is_snapshot {
+            journal.unreadable.push(format!("the journal begins with entry {first}, which is no snapshot"));
+        }
+        match (epoch, decoded) {
+            (Some(epoch), Ok(entry)) => journal.take(sequence, epoch, entry),
+            (None, _) => journal.unreadable.push(format!("entry {sequence}: its id {id:?} names no epoch")),
+            (_, Err(error)) => journal.unreadable.push(format!("entry {sequence} ({}): {error}", message.subject)),
+        }
+    }
+    Ok(journal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::{Direction, Event, Exchange, InstrumentId, Offset, OrderRequest};
+
+    #[test]
+    fn what_a_replaced_leader_still_wrote_is_void() {
+        let time = chrono::DateTime::UNIX_EPOCH.fixed_offset();
+        let leader = |epoch| Entry::Private(Private::LeaderStarted { epoch, node: "n".into(), time });
+        let order = |epoch| {
+            let rb = InstrumentId::new("rb2410", Exchange::SHFE);
+            let order = OrderRequest::limit(rb, Direction::Long, Offset::Open, 1.0, 1.0)
+                .to_order(&"sim1".into(), &"default".into());
+            let data = OmsEvent::Order(order);
+            Entry::Event(Box::new(Event { gateway: "sim1".into(), epoch, seq: 1, time, data }))
+        };
+        let mut journal = Journal::default();
+        for (sequence, epoch, entry) in
+            [(1, 1, leader(1)), (2, 1, order(1)), (3, 2, leader(2)), (4, 1, order(1)), (5, 2, order(2))]
+        {
+            journal.take(sequence, epoch, entry);
+        }
+        assert_eq!((journal.void, journal.epochs, journal.state.orders().len()), (1, 2, 2));
+        assert_eq!(journal.events.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [2, 5]);
+    }
+}

@@ -1,0 +1,147 @@
+//! What really happened, as the servers and the venue saw it, and the rules that may not be broken at any time. Nodes
+//! and clients know nothing of this.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use gateway_node::gateway::sim::counter::Session;
+use gateway_node::gateway::sim::ledger::{LedgerEntry, Refusal};
+use gateway_node::gateway::{VenueReference, VenueTrade};
+use protocol::event::OmsEvent;
+use protocol::journal::{Entry, Private};
+use protocol::{Name, OrderId, OrderStatus};
+
+/// How an order or a quote really stands at the venue.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Standing {
+    /// Its status.
+    pub status: OrderStatus,
+    /// Filled, in lots, both sides of a quote together.
+    pub traded: f64,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Truth {
+    finding: Option<String>,
+    epoch: u64,
+    /// The venue's references of all intents that the journal holds.
+    intents: HashSet<Name>,
+    /// Clients' ids of orders that the journal has told as rejected, at some time.
+    rejected: HashSet<OrderId>,
+    session: Option<Session>,
+    /// By the client's id: under which reference the venue accepted it.
+    accepted: BTreeMap<OrderId, VenueReference>,
+    standings: HashMap<VenueReference, Standing>,
+    /// Every trade at the venue.
+    pub trades: Vec<VenueTrade>,
+    /// How many trades, and of how many lots, the journal has told.
+    pub trades_told: (usize, f64),
+    /// What came under a session that was over.
+    pub stale: u64,
+    /// Entries of leaders that had been replaced.
+    pub voided: u64,
+}
+
+impl Truth {
+    /// What was found first, if anything was.
+    #[must_use]
+    pub fn finding(&self) -> Option<&str> {
+        self.finding.as_deref()
+    }
+
+    /// Something is not as it must be. The first finding counts.
+    pub fn found(&mut self, finding: impl Into<String>) {
+        self.finding.get_or_insert(finding.into());
+    }
+
+    /// Clients' ids of everything that the venue accepted, with the venue's references.
+    #[must_use]
+    pub fn accepted(&self) -> &BTreeMap<OrderId, VenueReference> {
+        &self.accepted
+    }
+
+    /// How the order or quote really stands that has this reference.
+    #[must_use]
+    pub fn standing(&self, reference: &VenueReference) -> Option<Standing> {
+        self.standings.get(reference).copied()
+    }
+
+    /// The journal stored an entry under this epoch.
+    pub fn on_stored(&mut self, epoch: u64, entry: &Entry) {
+        // By chance one of a replaced leader's may fit. It is void: whoever relies on it is wrong.
+        if epoch < self.epoch {
+            self.voided += 1;
+            return;
+        }
+        match entry {
+            Entry::Private(Private::LeaderStarted { epoch, .. }) => self.epoch = *epoch,
+            Entry::Private(_) => {}
+            Entry::Event(event) => {
+                let (id, status, reference) = match &event.data {
+                    OmsEvent::Order(order) => (&order.orderid, order.status, &order.venue_reference),
+                    OmsEvent::Quote(quote) => (&quote.quoteid, quote.status, &quote.venue_reference),
+                    OmsEvent::Trade(trade) => {
+                        self.trades_told.0 += 1;
+                        self.trades_told.1 += trade.volume;
+                        return;
+                    }
+                    OmsEvent::Position(_) | OmsEvent::Account(_) => return,
+                };
+                self.intents.extend(reference.clone());
+                if status == OrderStatus::Rejected {
+                    self.rejected.insert(id.clone());
+                    if self.accepted.contains_key(id) {
+                        self.found(format!("{id} is told as rejected, although the venue has accepted it"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A node sends an order to the venue: its intent must be stored.
+    pub fn on_sent(&mut self, reference: &VenueReference) {
+        if !self.intents.contains(reference.to_string().as_str()) {
+            self.found(format!("{reference} is sent to the venue before the journal has stored it"));
+        }
+    }
+
+    /// The venue wrote into its ledger.
+    pub fn on_ledger(&mut self, entry: &LedgerEntry) {
+        match entry {
+            LedgerEntry::LoggedIn { session, .. } => self.session = Some(*session),
+            LedgerEntry::OrderAccepted { memo, order, .. } => self.on_accepted(memo, &order.reference),
+            LedgerEntry::QuoteAccepted { memo, quote } => self.on_accepted(memo, &quote.reference),
+            LedgerEntry::Trade(trade) => {
+                if let Some(standing) = self.standings.get_mut(&trade.reference) {
+                    standing.traded += trade.volume;
+                    standing.status = OrderStatus::PartTraded;
+                }
+                self.trades.push(trade.clone());
+            }
+            LedgerEntry::Finished { reference, status, .. } => {
+                if let Some(standing) = self.standings.get_mut(reference) {
+                    standing.status = *status;
+                }
+            }
+            LedgerEntry::Refused { why: Refusal::StaleSession, .. }
+            | LedgerEntry::CancelRefused { why: Refusal::StaleSession, .. } => self.stale += 1,
+            LedgerEntry::Refused { reference, why, .. } => {
+                self.found(format!("the venue refused {reference} at the door: {why}"));
+            }
+            _ => {}
+        }
+    }
+
+    fn on_accepted(&mut self, memo: &OrderId, reference: &VenueReference) {
+        if let Some(first) = self.accepted.insert(memo.clone(), reference.clone()) {
+            self.found(format!("{memo} is at the venue twice: as {first} and as {reference}"));
+        }
+        if self.session.is_none_or(|session| session.name() != reference.session) {
+            self.found(format!("the venue accepted {reference} under a session that is over"));
+        }
+        if self.rejected.contains(memo) {
+            self.found(format!("{memo} had been told as rejected when the venue accepted it"));
+        }
+        self.standings.insert(reference.clone(), Standing { status: OrderStatus::NotTraded, traded: 0.0 });
+    }
+}
