@@ -10,6 +10,7 @@ pub mod connection;
 pub mod engine;
 pub mod gate;
 pub mod gateway;
+pub mod halts;
 pub mod journal;
 pub mod lease;
 pub mod node;
@@ -37,10 +38,12 @@ use crate::config::{BrokerConfig, Config, GatewayKind};
 use crate::connection::Brokers;
 use crate::engine::{Engine, EngineOptions};
 use crate::gateway::{Gateway, VenueSink, venue_channel};
+use crate::halts::HaltsLink;
 use crate::journal::{Follower, JournalOptions, Known};
 use crate::lease::Keeper;
 use crate::node::{Ended, GatewayLoop};
 use crate::publisher::Publisher;
+use crate::risk::Limits;
 use crate::rpc::{CallContext, Handler, Leads, RpcServer};
 
 /// Trading events in flight between a venue and its gateway's loop; when full: see [`VenueSink::send`].
@@ -67,6 +70,7 @@ pub struct Node {
 struct GatewaySpec {
     name: Name,
     subscribe: Vec<Filter>,
+    limits: Limits,
     factory: GatewayFactory,
 }
 
@@ -87,7 +91,9 @@ impl Node {
             };
             let (sink, _source) = venue_channel(1, 1);
             factory(&gateway.name, sink).with_context(|| format!("gateway {}", gateway.name))?.close();
-            gateways.push(GatewaySpec { name: gateway.name.clone(), subscribe: gateway.subscribe.clone(), factory });
+            let (name, subscribe, limits) =
+                (gateway.name.clone(), gateway.subscribe.clone(), Limits::new(&gateway.risk));
+            gateways.push(GatewaySpec { name, subscribe, limits, factory });
         }
         Ok(Node { config, methods: HashMap::new(), gateways })
     }
@@ -128,7 +134,7 @@ impl Node {
             "`{name}` is no gateway name: write 1 to 32 of A-Z a-z 0-9 _ -"
         );
         anyhow::ensure!(self.gateways.iter().all(|g| g.name != name), "there are two gateways named `{name}`");
-        self.gateways.push(GatewaySpec { name, subscribe, factory });
+        self.gateways.push(GatewaySpec { name, subscribe, limits: Limits::default(), factory });
         Ok(())
     }
 
@@ -375,6 +381,7 @@ impl Life {
         };
         let mut options = EngineOptions::new(name.clone(), shared.node.clone(), epoch);
         options.subscribe.clone_from(&self.spec.subscribe);
+        options.limits.clone_from(&self.spec.limits);
         options.lease = self.terms.max_age;
         options.keep_days = shared.journal.keep_days;
         options.keep_ids_days = shared.journal.keep_ids_days;
@@ -395,6 +402,7 @@ impl Life {
             publisher: Publisher::new(self.market.clone(), name.clone(), epoch),
             calls,
             answers,
+            halts: HaltsLink::start(journal::context(trading.clone()), shared.journal.replicas),
             runtime: self.workers.clone(),
             clock: shared.clock,
             lease: keeper.limit.clone(),
