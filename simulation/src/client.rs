@@ -123,6 +123,8 @@ pub struct Mirror {
     pub state: OmsState,
     epoch: u64,
     complete_to: u64,
+    /// Of the last entry that was read.
+    read_epoch: u64,
     /// Somebody else leads: what the one before said last may be void, so the state is taken as a whole.
     must_replace: bool,
 }
@@ -154,19 +156,19 @@ impl Mirror {
             }
             self.state = replayed.state.filtered(owner);
         }
-        let mut epoch = replayed.epoch;
+        let (mut epoch, mut is_broken) = (replayed.epoch.max(self.read_epoch), false);
         for (_, stored) in out.journal.stored_behind(self.complete_to.max(replayed.journal_seq)) {
-            if stored.epoch < epoch {
-                continue;
-            }
-            epoch = stored.epoch;
+            is_broken = (is_broken && stored.epoch <= epoch) || stored.epoch < epoch;
+            epoch = epoch.max(stored.epoch);
             match &*stored.entry {
-                Entry::Event(event) if is_of(&event.data, owner) => {
+                Entry::Event(event) if !is_broken && is_of(&event.data, owner) => {
                     self.state.apply(&event.data);
                 }
                 _ => {}
             }
         }
+        self.must_replace |= is_broken;
+        self.read_epoch = epoch;
         self.complete_to = out.journal.last_sequence();
         self.epoch = self.epoch.max(epoch);
     }

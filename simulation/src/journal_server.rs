@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use protocol::journal::{Entry, Private, SnapshotEnd, parse_message_id};
+use protocol::journal::{Entry, Private, SnapshotEnd, message_id, parse_message_id};
 
 /// How far back the server knows message ids for de-duplication.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
@@ -62,14 +62,20 @@ impl JournalServer {
         (first as u64 + 1..).zip(&self.stored[first..])
     }
 
-    /// The last snapshot, unless a leader that had been replaced wrote it: then everything is read.
+    /// The last snapshot, unless a leader that had been replaced wrote it, or a page of it is not there: then everything
+    /// is read.
     fn last_snapshot(&self) -> Option<&SnapshotEnd> {
         let mut snapshot = None;
         let mut leader = 0;
-        for stored in &self.stored {
+        for (sequence, stored) in (1..).zip(&self.stored) {
             match &*stored.entry {
                 Entry::Private(Private::LeaderStarted { epoch, .. }) => leader = *epoch,
-                Entry::Private(Private::SnapshotEnd(end)) => snapshot = (stored.epoch >= leader).then_some(end),
+                Entry::Private(Private::SnapshotEnd(end)) => {
+                    let number = parse_message_id(&stored.id).map_or(0, |(_, number)| number);
+                    let has_all = (end.begins..sequence)
+                        .all(|place| self.id_at(place) == Some(&message_id(stored.epoch, place + number - sequence)));
+                    snapshot = (stored.epoch >= leader && has_all).then_some(end);
+                }
                 _ => {}
             }
         }

@@ -67,6 +67,7 @@ struct Found {
 /// What many histories came to.
 struct Summary {
     histories: u64,
+    without_crash: u64,
     counts: Counts,
     took: Duration,
     found: Option<Found>,
@@ -96,10 +97,12 @@ fn histories(first: u64, count: u64, threads: usize, until: Option<Instant>) -> 
             });
         }
         drop(results);
-        let mut summary = Summary { histories: 0, counts: Counts::default(), took: Duration::ZERO, found: None };
+        let mut summary =
+            Summary { histories: 0, without_crash: 0, counts: Counts::default(), took: Duration::ZERO, found: None };
         let mut told = Instant::now();
         for (seed, ended) in taken {
             summary.histories += 1;
+            summary.without_crash += u64::from(ended.counts.crashes == 0);
             summary.counts += ended.counts;
             if let Some(finding) = ended.finding {
                 stop.store(true, Ordering::Relaxed);
@@ -163,7 +166,7 @@ fn again(seed: u64, last: usize) -> bool {
 }
 
 fn print(summary: &Summary) {
-    let Summary { histories, counts, took, found } = summary;
+    let Summary { histories, without_crash, counts, took, found } = summary;
     let seconds = took.as_secs_f64();
     println!("histories      {histories:>12}   ({:.0} a second)", *histories as f64 / seconds);
     println!(
@@ -171,7 +174,7 @@ fn print(summary: &Summary) {
         counts.steps,
         counts.steps as f64 / seconds * 60.0 / 1e6
     );
-    println!("crashes        {:>12}", counts.crashes);
+    println!("crashes        {:>12}   ({without_crash} histories had none)", counts.crashes);
     println!("freezes        {:>12}", counts.freezes);
     println!("takeovers      {:>12}", counts.takeovers);
     println!("journal        {:>12}   entries, {} of them void", counts.entries, counts.voided);

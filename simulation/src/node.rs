@@ -375,8 +375,10 @@ impl Node {
             out.note(|| format!("epoch {epoch} is not above the journal's"));
             return self.end_leadership(out);
         }
-        beginning.attempt += 1;
-        let attempt = beginning.attempt;
+        // Of all attempts of this process: an ack of an earlier leadership's is none of this one's.
+        self.question += 1;
+        let attempt = self.question;
+        beginning.attempt = attempt;
         let started = Private::LeaderStarted { epoch, node: self.name.clone(), time: first_instant() };
         let late = NodeInput::Began { attempt, stored: Err("no ack in time".to_owned()) };
         out.after(ACK_PATIENCE, Step::Node(self.process, late));

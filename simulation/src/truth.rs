@@ -24,6 +24,7 @@ pub struct Standing {
 pub struct Truth {
     finding: Option<String>,
     epoch: u64,
+    is_broken: bool,
     /// The venue's references of all intents that the journal holds.
     intents: HashSet<Name>,
     /// Clients' ids of orders that the journal has told as rejected, at some time.
@@ -68,8 +69,13 @@ impl Truth {
 
     /// The journal stored an entry under this epoch.
     pub fn on_stored(&mut self, epoch: u64, entry: &Entry) {
-        // By chance one of a replaced leader's may fit. It is void: whoever relies on it is wrong.
-        if epoch < self.epoch {
+        // By chance one of a replaced leader's may fit. It is void, and so is what follows it of the leader itself:
+        // whoever relies on either is wrong.
+        if epoch > self.epoch {
+            self.is_broken = false;
+        }
+        self.is_broken |= epoch < self.epoch;
+        if self.is_broken {
             self.voided += 1;
             return;
         }

@@ -245,10 +245,11 @@ fn pages(events: Vec<OmsEvent>, past: Vec<PastOrder>, subscriptions: Vec<(Instru
 }
 
 impl Engine {
-    /// A new trading day begins: not in the midst of a login, nor while the journal is behind.
+    /// A new trading day begins: not in the midst of a login, nor before everything is stored.
     pub(super) fn begin_day(&mut self, now: Now, out: &mut Effects) {
         let Some(day) = self.session.trading_day() else { return };
-        let is_calm = self.gateway_state() == GatewayState::Ready && !self.journal_is_behind() && !self.storage_full;
+        // Everything before it is known to be stored: a reader that begins with a snapshot cannot see what is missing there.
+        let is_calm = self.gateway_state() == GatewayState::Ready && self.journal_backlog() == 0 && !self.storage_full;
         if self.days.day == Some(day) || !is_calm {
             return;
         }
@@ -315,14 +316,23 @@ pub struct Replayed {
     pub voided: u64,
     /// Pages whose end has not come yet.
     pages: Vec<SnapshotPage>,
+    /// An entry of a stale leader has taken the place of one of the leader's.
+    is_broken: bool,
 }
 
 impl Replayed {
-    /// Takes in the next entry. Entries of a lower epoch behind a `LeaderStarted` are void.
+    /// Takes in the next entry. Entries of a lower epoch behind a `LeaderStarted` are void. So is what follows them of the
+    /// leader itself: one of them has taken the place of an entry of its, so it lacks its predecessor, and the leader has
+    /// never relied on it.
     pub fn take(&mut self, journal_seq: u64, epoch: u64, entry: &Entry) {
         self.journal_seq = journal_seq;
-        if epoch < self.epoch {
+        if epoch > self.epoch {
+            self.is_broken = false;
+        }
+        self.is_broken |= epoch < self.epoch;
+        if self.is_broken {
             self.voided += 1;
+            self.pages.clear();
             return;
         }
         self.epoch = epoch;

@@ -14,7 +14,7 @@ use protocol::{Name, Timestamp, subject};
 use tracing::{debug, info, warn};
 
 use super::cursor::{Cursor, Stored};
-use super::writer::last_entry;
+use super::writer::{foreign, last_entry};
 use super::{JournalOptions, JournalReader, JournalWriter, Known, check_not_shorter, ensure_stream, is_stream_gone};
 use crate::engine::Replayed;
 
@@ -215,7 +215,7 @@ pub(super) fn entry_epoch(headers: Option<&async_nats::HeaderMap>) -> u64 {
         .map_or(0, |(epoch, _)| epoch)
 }
 
-/// Where the last snapshot begins, unless it is void: then everything is read.
+/// Where the last snapshot begins, unless it is void or lacks a page: then everything is read.
 async fn snapshot_begins(stream: &stream::Stream, gateway: &str) -> anyhow::Result<Option<u64>> {
     let subject = subject::journal_private(gateway, SNAPSHOT_END);
     let message = match stream.get_last_raw_message_by_subject(&subject).await {
@@ -223,9 +223,11 @@ async fn snapshot_begins(stream: &stream::Stream, gateway: &str) -> anyhow::Resu
         Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
+    let Ok(Private::SnapshotEnd(end)) = protocol::codec::decode(&message.payload) else { return Ok(None) };
     let id = message.headers.get(HEADER_MESSAGE_ID).and_then(|id| parse_message_id(id.as_str()));
     // A leader's entries follow its LeaderStarted one by one: that is where it began to lead.
-    let Some(began) = id.and_then(|(_, number)| message.sequence.checked_sub(number)) else { return Ok(None) };
+    let Some((epoch, number)) = id else { return Ok(None) };
+    let Some(began) = message.sequence.checked_sub(number) else { return Ok(None) };
     // Another leader's beginning in between makes the snapshot void, wherever later leaders have begun.
     let leader = subject::journal_private(gateway, "leader");
     let is_void = match stream.get_first_raw_message_by_subject(&leader, began + 1).await {
@@ -233,10 +235,13 @@ async fn snapshot_begins(stream: &stream::Stream, gateway: &str) -> anyhow::Resu
         Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => false,
         Err(error) => return Err(error.into()),
     };
-    match protocol::codec::decode::<Private>(&message.payload) {
-        Ok(Private::SnapshotEnd(end)) if !is_void => Ok(Some(end.begins)),
-        _ => Ok(None),
+    if is_void {
+        return Ok(None);
     }
+    // A replaced leader's append may have taken a page's place by chance, with the end fitting behind it.
+    let pages = (end.begins.max(began)..message.sequence).map(|place| (place, message_id(epoch, place - began)));
+    let foreign = foreign(stream, pages.collect()).await?;
+    Ok(foreign.is_none().then_some(end.begins))
 }
 
 /// The last entry of a kind: sequence, epoch, payload.

@@ -244,7 +244,7 @@ impl From<PublishError> for Failure {
 }
 
 /// Looks whether these ids are where they belong; if one is not, what is found in its place.
-async fn foreign(stream: &stream::Stream, ours: Vec<(u64, String)>) -> anyhow::Result<Option<String>> {
+pub(super) async fn foreign(stream: &stream::Stream, ours: Vec<(u64, String)>) -> anyhow::Result<Option<String>> {
     for (place, id) in ours {
         // Not a direct get: a follower's copy may lag behind what is stored.
         let message = tokio::time::timeout(ACK_PATIENCE, stream.get_raw_message(place)).await??;
