@@ -266,14 +266,20 @@ fn limits_are_read_and_their_mistakes_told() {
     for (lines, expected) in [
         ("max_order_volume = 0", "line 5, gateways[0].risk.max_order_volume: must be a number above 0 (lots)"),
         ("max_order_value = nan", "gateways[0].risk.max_order_value: must be a number above 0 (money)"),
-        ("price_band = 2", "gateways[0].risk.price_band: is a share of the last price and below 1: for two percent write"),
+        (
+            "price_band = 2",
+            "gateways[0].risk.price_band: is a share of the last price and below 1: for two percent write",
+        ),
         ("max_position = -1", "gateways[0].risk.max_position: must be a number of lots, 0 or more"),
         ("max_orders_per_second = 10001", "is more than can be counted: write at most 10000"),
         ("max_duplicates = 1", "gateways[0].risk.max_duplicates: needs duplicate_seconds beside it"),
         ("duplicate_seconds = 1", "gateways[0].risk.duplicate_seconds: needs max_duplicates beside it"),
         ("max_duplicates = 0\nduplicate_seconds = 1", "0 would refuse every order: write 1"),
         ("max_duplicates = 1\nduplicate_seconds = 61", "gateways[0].risk.duplicate_seconds: must be 1 to 60"),
-        ("[gateways.risk.owners.external]", "gateways[0].risk.owners.external: stands for orders that nobody here sent"),
+        (
+            "[gateways.risk.owners.external]",
+            "gateways[0].risk.owners.external: stands for orders that nobody here sent",
+        ),
         ("[gateways.risk.owners.a]\nprice_band = 1.5", "line 6, gateways[0].risk.owners.a.price_band: is a share"),
         ("[gateways.risk.owners.a.owners.b]", "gateways[0].risk.owners.a.owners: owners have no owners"),
         ("[gateways.risk.owners.a]\nmax_duplicates = 1", "gateways[0].risk.owners.a.max_duplicates: needs"),
