@@ -233,11 +233,9 @@ async fn supervise(shared: Arc<Shared>, spec: GatewaySpec, mut stopped: watch::R
                 wait = FIRST_RESTART;
                 continue;
             }
-            Ok(Ended::Failed(reason)) => (reason, true),
-            // It did not lead: whoever does is not to be spoken over.
-            Err(error) => (format!("{error:#}"), false),
+            Ok(Ended::Failed(reason)) => reason,
+            Err(error) => format!("{error:#}"),
         };
-        let (reason, led) = reason;
         if *stopped.borrow() {
             warn!(gateway = %spec.name, reason, "the gateway ended while stopping");
             return;
@@ -246,7 +244,8 @@ async fn supervise(shared: Arc<Shared>, spec: GatewaySpec, mut stopped: watch::R
             wait = FIRST_RESTART;
         }
         error!(gateway = %spec.name, reason, "the gateway failed; starting it again in {} s", wait.as_secs());
-        if led {
+        // One that never led says nothing: whoever leads is not to be spoken over.
+        if known.epoch > 0 {
             tell_failure(&shared, &spec.name, known, &reason).await;
         }
         tokio::select! {

@@ -61,7 +61,7 @@ async fn a_killed_node_goes_on_from_its_journal_and_stops_the_broker_it_left_beh
     assert_eq!(order(&bought.orderid).status, OrderStatus::AllTraded);
     let lost = order(&rests.orderid);
     assert_eq!(lost.status, OrderStatus::Cancelled);
-    assert!(lost.reason.as_deref().is_some_and(|reason| reason.contains("restarted")), "{lost:?}");
+    assert!(lost.reason.as_deref().is_some_and(|reason| reason.contains("ended its session")), "{lost:?}");
     let kept: Vec<Trade> = list(&client, "sim1", "get_all_trades").await;
     assert_eq!(kept, trades);
     assert_eq!(send_order(&client, "sim1", &rests).await.expect("its state").status, OrderStatus::Cancelled);

@@ -73,7 +73,7 @@ async fn a_gateway_that_panics_is_started_again_and_its_orders_are_kept() {
     asked.abort();
     // The intent was stored before the venue was asked: the order is known, and known not to be working.
     let kept = send_order(&client, "broken", &lost).await.expect("its state");
-    assert_eq!(kept.status, protocol::OrderStatus::Cancelled);
+    assert_eq!(kept.status, protocol::OrderStatus::Rejected);
     assert!(broken.submitted.lock().expect("no panic").is_empty(), "it is not sent a second time");
     send_order(&client, "fine", &order()).await.expect("the other gateway never noticed");
     node.stop().await;
