@@ -36,10 +36,10 @@ impl Brokers {
             clients: clients.to_vec(),
             running: Vec::new(),
         };
-        for index in 0..COUNT {
+        for (index, port) in clients.iter().enumerate() {
             let home = brokers.home(index);
             std::fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
-            std::fs::write(home.join("nats.conf"), configuration(index, clients[index], routes))?;
+            std::fs::write(home.join("nats.conf"), configuration(index, *port, routes))?;
             brokers.running.push(None);
             brokers.start_again(index)?;
         }

@@ -362,10 +362,8 @@ impl<'a> Bench<'a> {
                     seen.clear();
                     seen_trades.clear();
                 }
-                Note::Saw { id, traded, .. } => {
-                    if seen.insert(id, *traded).is_some_and(|before| before > *traded) {
-                        self.find(Wrong::Mismatched, id, format!("{client} saw its fills become fewer"));
-                    }
+                Note::Saw { id, traded, .. } if seen.insert(id, *traded).is_some_and(|before| before > *traded) => {
+                    self.find(Wrong::Mismatched, id, format!("{client} saw its fills become fewer"));
                 }
                 Note::SawTrade { trade } => {
                     let key = TradeKey::from(trade);

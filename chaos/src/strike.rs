@@ -17,12 +17,12 @@ use crate::trader::Command;
 use crate::wait::until;
 
 /// Orders of each client that are sent at once just before a fault.
-const BURST: usize = 6;
+const BURST: usize = 8;
 /// How often that is tried, and how long calls may take to be under way.
 const BURSTS: usize = 50;
 const BURST_PATIENCE: Duration = Duration::from_millis(50);
-/// Calls that must be under way when a fault strikes: one may end while it does.
-const LEAST_UNDER_WAY: usize = 3;
+/// Calls that must be under way just before a fault strikes: some end until it does.
+const LEAST_UNDER_WAY: usize = 8;
 /// Losses of one strike that each reconcile the gateway.
 const LOSSES: usize = 5;
 /// Bursts that follow each of them: for as long as it takes to be noticed.
@@ -119,7 +119,8 @@ pub async fn strike(site: &mut Site, gateway: &GatewayHandle, strike: Strike) ->
         }
         Fault::VenueDrops => inject(site, &[control::Fault::DropConnection]).await?,
         Fault::VenueRefusesLogins => {
-            let for_ms = milliseconds(strike.hold);
+            // Longer than a node needs to notice, and waits before it tries again.
+            let for_ms = 2_500 + milliseconds(strike.hold);
             // Nobody logs in before the connection is gone.
             inject(site, &[control::Fault::RefuseLogins { for_ms }, control::Fault::DropConnection]).await?;
         }

@@ -47,14 +47,14 @@ struct Provoked {
 
 const DEFECTS: [Provoked; 5] = [
     Provoked { name: "gate", faults: "kill the leading,stall the leading node from the brokers,kill a broker" },
-    Provoked { name: "fence", faults: "freeze the leading,node from the brokers" },
+    Provoked { name: "fence", faults: "freeze the leading,stall the leading node from the brokers" },
     Provoked { name: "ids", faults: "kill a client,a client from the brokers,kill the leading" },
-    Provoked { name: "reconcile", faults: "loses,late,silent,node from the venue,kill the leading" },
+    Provoked { name: "reconcile", faults: "while the journal is slow" },
     Provoked { name: "trades", faults: "kill a client,kill a standby" },
 ];
 
 /// Rounds in which a planted defect is to be caught, and how many runs of them it gets.
-const ROUNDS_TO_CATCH: usize = 10;
+const ROUNDS_TO_CATCH: usize = 6;
 const RUNS_TO_CATCH: u64 = 3;
 /// The exit code of a run that found something wrong.
 const FOUND: i32 = 1;
