@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::Duration;
 
+use gateway_node::engine::halts::HaltNews;
 use gateway_node::engine::{
     Approval, Call, Caller, Effect, Effects, Engine, EngineOptions, Now, Replayed, ReplyTo, Request, Submit,
 };
@@ -96,8 +97,10 @@ struct Desk {
 impl Desk {
     fn new() -> Desk {
         let now = Now { wall: tick_event().time, mono: Duration::from_secs(1) };
-        let engine = Engine::new(EngineOptions::new(venue::GATEWAY, "bench", 1), Replayed::default(), 1);
-        let mut desk = Desk { engine, now, effects: Vec::new(), sent: 0 };
+        let mut engine = Engine::new(EngineOptions::new(venue::GATEWAY, "bench", 1), Replayed::default(), 1);
+        let mut effects = Vec::new();
+        engine.on_halt_news(now, HaltNews::Read(Vec::new()), &mut effects);
+        let mut desk = Desk { engine, now, effects, sent: 0 };
         desk.log_in();
         desk
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use nix::sys::signal::Signal;
+use rand::RngExt as _;
 use tokio::process::Command;
 
 use crate::process::Program;
@@ -115,9 +116,20 @@ fn configuration(index: usize, port: u16, routes: &[u16]) -> String {
     )
 }
 
-/// Ports that nobody listens on now.
+/// Ports that nobody listens on now, below those that systems give to connections by themselves: a broker that is killed
+/// must find its port again.
+///
+/// # Errors
+/// If there are not as many.
 pub fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().context("a free port")?;
+    let mut rng = rand::rng();
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    for _ in 0..100 * count {
+        if listeners.len() == count {
+            break;
+        }
+        listeners.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, rng.random_range(10_000..30_000))));
+    }
+    anyhow::ensure!(listeners.len() == count, "there are no {count} free ports from 10000 to 30000");
     listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }

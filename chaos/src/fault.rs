@@ -73,6 +73,9 @@ faults! {
     VenueReorders = "the venue reorders its answers",
     /// The venue loses some of what it says.
     VenueLoses = "the venue loses answers",
+    /// The venue loses some of what it says while intents wait long for the journal: what is reconciled then lacks what
+    /// leaves the node a moment later.
+    VenueLosesSlowJournal = "the venue loses answers while the journal is slow",
     /// The venue takes commands and says nothing for a while.
     VenueIsSilent = "the venue is silent",
     /// The venue reports an order rejected or cancelled, and then filled.
@@ -136,7 +139,7 @@ impl Iterator for Schedule {
             }
             _ => Duration::from_millis(self.rng.random_range(200..1_500)),
         };
-        let lead = Duration::from_micros(self.rng.random_range(0..8_000));
+        let lead = Duration::from_micros(self.rng.random_range(0..4_000));
         Some(Strike { fault, lead, hold, which: self.rng.random_range(0..1_000) })
     }
 }

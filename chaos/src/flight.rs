@@ -1,6 +1,6 @@
 //! What is under way: the lines of a diary added up as they come, to know when orders are taken again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::OrderId;
 
@@ -11,6 +11,8 @@ use crate::diary::{Line, Note, Outcome};
 pub struct Flight {
     /// When each id was first sent, in microseconds since 1970.
     sent_at: BTreeMap<OrderId, i64>,
+    /// What was sent and is not answered.
+    open: BTreeSet<OrderId>,
     /// First sending and answer of what was taken, in the order of the answers.
     taken: Vec<(i64, i64)>,
     /// Which incarnation runs.
@@ -23,18 +25,29 @@ impl Flight {
     /// Takes in the next line.
     pub fn take(&mut self, line: &Line) {
         match &line.note {
-            Note::Started { incarnation } => (self.incarnation, self.resolved) = (*incarnation, false),
+            Note::Started { incarnation } => {
+                (self.incarnation, self.resolved) = (*incarnation, false);
+                self.open.clear();
+            }
             Note::Resolved => self.resolved = true,
             Note::Sending { item } => {
                 self.sent_at.entry(item.id().clone()).or_insert(line.at_us);
+                self.open.insert(item.id().clone());
             }
-            Note::Told { id, outcome: Outcome::Taken { .. } } => {
-                if let Some(sent) = self.sent_at.get(id) {
+            Note::Told { id, outcome } => {
+                self.open.remove(id);
+                if let (Outcome::Taken { .. }, Some(sent)) = (outcome, self.sent_at.get(id)) {
                     self.taken.push((*sent, line.at_us));
                 }
             }
             _ => {}
         }
+    }
+
+    /// How many calls are under way.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.open.len()
     }
 
     /// When the first order was taken that was sent after `since` (both in microseconds since 1970).
@@ -93,6 +106,7 @@ mod tests {
         {
             flight.take(&line);
         }
+        assert_eq!(flight.under_way(), 0);
         assert_eq!(flight.taken_since(20), Some(50));
         assert_eq!(flight.taken_since(5), Some(40));
         assert_eq!(flight.taken_since(35), None, "`a` was first sent before");

@@ -24,15 +24,15 @@ use crate::wait::until;
 
 /// Longest wait for the installation to take orders, at the start and after a fault: a cluster that elects leaders for
 /// three streams, a lease, a login.
-const RECOVERY: Duration = Duration::from_secs(120);
+const RECOVERY: Duration = Duration::from_secs(60);
 /// Longest wait for clients to know what became of everything.
 const RESOLVING: Duration = Duration::from_secs(180);
 /// Longest wait for working orders to be cancelled.
 const CANCELLING: Duration = Duration::from_secs(60);
+/// The same for an installation that did not recover: the judge sees what there is.
+const BROKEN: Duration = Duration::from_secs(15);
 /// Pause between a recovery and the next fault.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Orders of each client that are sent at once just before a fault.
-const BURST: usize = 6;
 
 /// How long to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,34 +90,58 @@ pub async fn run(plan: Plan, kinds: &[Fault], length: Length) -> anyhow::Result<
 
     let mut rounds: Vec<Round> = Vec::new();
     let began = Instant::now();
+    let mut broken = None;
     while match length {
         Length::Rounds(rounds_wanted) => rounds.len() < rounds_wanted,
         Length::For(time) => began.elapsed() < time,
     } {
         let strike_now = schedule.next().context("there is no fault to choose from")?;
         let fault = strike_now.fault;
-        site.read_diaries()?;
-        site.tell_clients(|_| Command::Burst(BURST)).await?;
         let at_us =
             strike(&mut site, &gateway, strike_now).await.with_context(|| format!("round: {}", fault.name()))?;
-        let all: Vec<usize> = (0..site.clients.len()).collect();
-        let healed = now_us();
-        let recovered = orders_taken(&mut site, at_us, &[]).await;
-        let recovered = recovered.with_context(|| format!("after: {}", fault.name()))?;
-        // Then every client, with everything healed.
-        orders_taken(&mut site, healed, &all).await.with_context(|| format!("healed of: {}", fault.name()))?;
-        until_redundant(&mut site, &nats).await.with_context(|| format!("healed of: {}", fault.name()))?;
-        let recovered_us = recovered - at_us;
-        tracing::info!("round {}: {}, {} ms", rounds.len() + 1, fault.name(), recovered_us / 1_000);
-        rounds.push(Round { fault, at_us, recovered_us, under_way: 0 });
+        match recovered(&mut site, &nats, at_us).await {
+            Ok(taken_us) => {
+                let recovered_us = taken_us - at_us;
+                tracing::info!("round {}: {}, {} ms", rounds.len() + 1, fault.name(), recovered_us / 1_000);
+                rounds.push(Round { fault, at_us, recovered_us, under_way: 0 });
+            }
+            Err(error) => {
+                let error = error.context(format!("after: {}", fault.name()));
+                tracing::error!("{error:#}");
+                broken = Some(error);
+                break;
+            }
+        }
         tokio::time::sleep(PAUSE).await;
     }
-    let evidence = rest(&mut site, nats, &gateway).await.context("coming to rest")?;
+    let rested = rest(&mut site, nats, &gateway, broken.is_some()).await.context("coming to rest");
+    let evidence = match (rested, broken.take()) {
+        (Ok(evidence), error) => {
+            broken = error;
+            evidence
+        }
+        (Err(_), Some(error)) | (Err(error), None) => return Err(error),
+    };
     for round in &mut rounds {
         round.under_way = evidence.diaries.iter().map(|(_, lines)| under_way(lines, round.at_us)).sum();
     }
     let findings = judge(&evidence);
-    Ok(Outcome { rounds, evidence, findings })
+    match broken {
+        // It explains nothing away, and nothing explains it.
+        Some(error) if findings.is_empty() => Err(error),
+        _ => Ok(Outcome { rounds, evidence, findings }),
+    }
+}
+
+/// Waits until everything is as before: orders are taken, of every client, and the journal has all its copies. Returns
+/// when the first order was taken that was sent after the fault.
+async fn recovered(site: &mut Site, nats: &async_nats::Client, at_us: i64) -> anyhow::Result<i64> {
+    let all: Vec<usize> = (0..site.clients.len()).collect();
+    let healed = now_us();
+    let taken_us = orders_taken(site, at_us, &[]).await?;
+    orders_taken(site, healed, &all).await?;
+    until_redundant(site, nats).await?;
+    Ok(taken_us)
 }
 
 /// Waits until an order is taken that was sent after `since`: of any client, or of each of these. Returns when the first
@@ -150,26 +174,63 @@ async fn until_redundant(site: &mut Site, nats: &async_nats::Client) -> anyhow::
     .await
 }
 
-/// Ends the trading in order, and collects what is to be judged.
-async fn rest(site: &mut Site, nats: async_nats::Client, gateway: &GatewayHandle) -> anyhow::Result<Evidence> {
+/// Ends the trading in order, and collects what is to be judged. Of a broken installation that is what there is.
+async fn rest(
+    site: &mut Site,
+    nats: async_nats::Client,
+    gateway: &GatewayHandle,
+    is_broken: bool,
+) -> anyhow::Result<Evidence> {
+    let patience = |usual| if is_broken { BROKEN } else { usual };
     site.tell_clients(|_| Command::Stop).await?;
-    until("every client to know what became of its orders", RESOLVING, async || {
+    let resolved = until("every client to know what became of its orders", patience(RESOLVING), async || {
         site.check()?;
         site.read_diaries()?;
         Ok(site.clients.iter().all(|client| client.flight.is_resolved(client.incarnation)).then_some(()))
     })
-    .await?;
-    // What does not end by being cancelled is left to the judge.
-    let cancelled = until("everything that works to be cancelled", CANCELLING, async || {
+    .await;
+    // What is not known, or does not end by being cancelled, is left to the judge.
+    let cancelled = until("everything that works to be cancelled", patience(CANCELLING), async || {
         let _ = gateway.cancel_all(None).await;
         let orders = gateway.get_all_active_orders().await;
         let quotes = gateway.get_all_active_quotes().await;
         Ok(matches!((orders, quotes), (Ok(orders), Ok(quotes)) if orders.is_empty() && quotes.is_empty()).then_some(()))
     })
     .await;
-    if let Err(error) = cancelled {
+    for error in [resolved.err(), cancelled.err()].into_iter().flatten() {
         tracing::warn!("{error:#}");
     }
+    site.check()?;
+    let journal = journal::read(nats, GATEWAY).await?;
+    let records = Ledger::read(&site.ledger()).context("reading the venue's ledger")?;
+    // A broken installation is asked for nothing: its ledgers speak.
+    let (leader, mirrors) = match is_broken {
+        true => (Listing::from(&journal.state), Vec::new()),
+        false => (listed(gateway).await?, mirrored(site, gateway).await?),
+    };
+    Ok(Evidence {
+        diaries: site.diaries()?,
+        journal,
+        venue: VenueBooks::of(&records),
+        leader,
+        mirrors,
+        owner: protocol::value::OWNER_DEFAULT.into(),
+        is_at_rest: !is_broken,
+    })
+}
+
+/// What the leading node answers.
+async fn listed(gateway: &GatewayHandle) -> anyhow::Result<Listing> {
+    Ok(Listing {
+        orders: gateway.get_all_orders().await.context("asking the leading node for its orders")?,
+        trades: gateway.get_all_trades().await.context("asking the leading node for its trades")?,
+        quotes: gateway.get_all_quotes().await.context("asking the leading node for its quotes")?,
+        positions: gateway.get_all_positions().await.context("asking the leading node for its positions")?,
+    })
+}
+
+/// What every client's mirror shows.
+async fn mirrored(site: &mut Site, gateway: &GatewayHandle) -> anyhow::Result<Vec<(String, Listing)>> {
     let status = until("the gateway's status", RECOVERY, async || Ok(gateway.get_status().await.ok())).await?;
     let directory = site.directory().to_owned();
     let file = |client: &str| directory.join(format!("{client}.mirror.json"));
@@ -182,22 +243,7 @@ async fn rest(site: &mut Site, nats: async_nats::Client, gateway: &GatewayHandle
         let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
         mirrors.push((client.name.clone(), serde_json::from_slice::<Listing>(&bytes)?));
     }
-    let leader = Listing {
-        orders: gateway.get_all_orders().await.context("asking the leading node for its orders")?,
-        trades: gateway.get_all_trades().await.context("asking the leading node for its trades")?,
-        quotes: gateway.get_all_quotes().await.context("asking the leading node for its quotes")?,
-        positions: gateway.get_all_positions().await.context("asking the leading node for its positions")?,
-    };
-    let journal = journal::read(nats, GATEWAY).await?;
-    let records = Ledger::read(&site.ledger()).context("reading the venue's ledger")?;
-    Ok(Evidence {
-        diaries: site.diaries()?,
-        journal,
-        venue: VenueBooks::of(&records),
-        leader,
-        mirrors,
-        owner: protocol::value::OWNER_DEFAULT.into(),
-    })
+    Ok(mirrors)
 }
 
 impl Outcome {

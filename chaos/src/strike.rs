@@ -4,16 +4,29 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use client_sdk::GatewayHandle;
-use gateway_node::gateway::sim::control::{self, Control};
+use gateway_node::gateway::sim::control::{self, Control, FaultCounts};
 use nix::sys::signal::Signal;
+use tokio::time::Instant;
 
 use crate::brokers;
 use crate::clock::now_us;
 use crate::fault::{Fault, Strike};
 use crate::proxy::Line;
 use crate::site::Site;
+use crate::trader::Command;
 use crate::wait::until;
 
+/// Orders of each client that are sent at once just before a fault.
+const BURST: usize = 6;
+/// How often that is tried, and how long calls may take to be under way.
+const BURSTS: usize = 50;
+const BURST_PATIENCE: Duration = Duration::from_millis(50);
+/// Calls that must be under way when a fault strikes: one may end while it does.
+const LEAST_UNDER_WAY: usize = 3;
+/// Losses of one strike that each reconcile the gateway.
+const LOSSES: usize = 5;
+/// Bursts that follow each of them: for as long as it takes to be noticed.
+const BURSTS_BEHIND_A_LOSS: usize = 16;
 /// Longest wait for somebody to lead, and for a venue to listen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -26,7 +39,7 @@ pub async fn strike(site: &mut Site, gateway: &GatewayHandle, strike: Strike) ->
     let standby = other_than(leader, site.nodes.len(), strike.which);
     let broker = strike.which % brokers::COUNT;
     let client = strike.which % site.clients.len().max(1);
-    tokio::time::sleep(strike.lead).await;
+    orders_under_way(site, strike.lead).await?;
     let at_us = now_us();
     match strike.fault {
         Fault::KillLeader => {
@@ -107,6 +120,7 @@ pub async fn strike(site: &mut Site, gateway: &GatewayHandle, strike: Strike) ->
         Fault::VenueDrops => inject(site, &[control::Fault::DropConnection]).await?,
         Fault::VenueRefusesLogins => {
             let for_ms = milliseconds(strike.hold);
+            // Nobody logs in before the connection is gone.
             inject(site, &[control::Fault::RefuseLogins { for_ms }, control::Fault::DropConnection]).await?;
         }
         Fault::VenueRestarts => inject(site, &[control::Fault::Restart]).await?,
@@ -119,6 +133,7 @@ pub async fn strike(site: &mut Site, gateway: &GatewayHandle, strike: Strike) ->
         Fault::VenueRepeats => inject(site, &[control::Fault::Repeat { next: 50 }]).await?,
         Fault::VenueReorders => inject(site, &[control::Fault::Reorder { next: 30 }]).await?,
         Fault::VenueLoses => inject(site, &[control::Fault::Lose { next: 3 }]).await?,
+        Fault::VenueLosesSlowJournal => lose_slowly(site, leader).await?,
         Fault::VenueIsSilent => {
             let for_ms = milliseconds(strike.hold);
             inject(site, &[control::Fault::Silence { for_ms }]).await?;
@@ -127,6 +142,26 @@ pub async fn strike(site: &mut Site, gateway: &GatewayHandle, strike: Strike) ->
         Fault::VenueFillsLate => inject(site, &[control::Fault::LateFill { next: 5 }]).await?,
     }
     Ok(at_us)
+}
+
+/// Lets every client send some orders at once, `lead` before this returns, and sees to it that calls are under way then.
+async fn orders_under_way(site: &mut Site, lead: Duration) -> anyhow::Result<()> {
+    for _ in 0..BURSTS {
+        site.read_diaries()?;
+        site.tell_clients(|_| Command::Burst(BURST)).await?;
+        tokio::time::sleep(lead).await;
+        let end = Instant::now() + BURST_PATIENCE;
+        while Instant::now() < end {
+            site.read_diaries()?;
+            if site.clients.iter().map(|client| client.flight.under_way()).sum::<usize>() >= LEAST_UNDER_WAY {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    bail!(
+        "{BURSTS} times the clients were to send {BURST} orders each at once, and no {LEAST_UNDER_WAY} were under way"
+    );
 }
 
 /// The index of the node that leads.
@@ -146,18 +181,63 @@ fn other_than(index: usize, count: usize, which: usize) -> Option<usize> {
     Some((index + 1 + which % others) % count)
 }
 
-async fn inject(site: &Site, faults: &[control::Fault]) -> anyhow::Result<()> {
+/// Each loss makes the gateway ask for a snapshot. It is taken while intents wait for the slow journal, and it comes when
+/// they have left for the venue: it lacks them, and they are there.
+async fn lose_slowly(site: &mut Site, leader: usize) -> anyhow::Result<()> {
+    site.nodes[leader].set_brokers(Line::Slow(Duration::from_millis(20)));
+    inject(site, &[control::Fault::Delay { by_ms: 100, for_ms: 2_500 }]).await?;
+    for _ in 0..LOSSES {
+        inject(site, &[control::Fault::Lose { next: 1 }]).await?;
+        for _ in 0..BURSTS_BEHIND_A_LOSS {
+            site.tell_clients(|_| Command::Burst(2)).await?;
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+    }
+    site.nodes[leader].set_brokers(Line::Open);
+    Ok(())
+}
+
+/// Makes the venue do what it should not, and waits until it has done all of it at least once.
+async fn inject(site: &mut Site, faults: &[control::Fault]) -> anyhow::Result<()> {
     let control = Control::new(site.venue_address().to_string());
+    let before = counts(&control).await?;
     for fault in faults.iter().copied() {
         let control = control.clone();
         // It blocks for at most some seconds.
-        let injected =
-            tokio::task::spawn_blocking(move || control.inject(fault)).await.context("the venue's control")?;
-        if let Err(error) = injected {
+        let injected = tokio::task::spawn_blocking(move || control.inject(fault)).await;
+        if let Err(error) = injected.context("the venue's control")? {
             bail!("the venue was to do {fault:?}: {error:#}");
         }
     }
-    Ok(())
+    until(&format!("the venue to do {faults:?}"), PATIENCE, async || {
+        site.check()?;
+        let now = counts(&control).await?;
+        Ok(faults.iter().all(|fault| effect(*fault, &now) > effect(*fault, &before)).then_some(()))
+    })
+    .await
+}
+
+async fn counts(control: &Control) -> anyhow::Result<FaultCounts> {
+    let control = control.clone();
+    let counts = tokio::task::spawn_blocking(move || control.counts()).await.context("the venue's control")?;
+    Ok(counts?.faults)
+}
+
+/// How often a fault has had an effect.
+fn effect(fault: control::Fault, counts: &FaultCounts) -> u64 {
+    match fault {
+        control::Fault::DropConnection => counts.connections_dropped,
+        control::Fault::RefuseLogins { .. } => counts.logins_refused,
+        control::Fault::Delay { .. } | control::Fault::Silence { .. } => counts.held,
+        control::Fault::Duplicate { .. } => counts.duplicated,
+        control::Fault::Repeat { .. } => counts.repeated,
+        control::Fault::Reorder { .. } => counts.reordered,
+        control::Fault::Lose { .. } => counts.lost,
+        control::Fault::LateFill { .. } => counts.late_fills,
+        control::Fault::Restart => counts.restarts,
+        // Rejections are in the ledger, and never asked for here.
+        control::Fault::RejectOrders { .. } => 0,
+    }
 }
 
 fn milliseconds(duration: Duration) -> u64 {

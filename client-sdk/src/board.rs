@@ -91,6 +91,7 @@ pub(crate) mod tests {
             venue: "sim".into(),
             trading_day: None,
             halted: Vec::new(),
+            halts: Vec::new(),
             subscriptions: 0,
             contracts: 0,
             ticks: 0,

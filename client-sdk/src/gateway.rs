@@ -371,18 +371,19 @@ impl GatewayHandle {
         Ok(self.pages(method, filter).await?.items)
     }
 
-    /// No new orders and quotes from now on; cancels still flow.
+    /// No new orders and quotes from now on, of whomever `params` name; cancels still flow. It holds at once on this
+    /// gateway; once answered, every other gateway that it concerns hears of it.
     ///
     /// # Errors
-    /// As every call.
+    /// As every call; `PARTLY_DONE` if it holds on this gateway only.
     pub async fn halt(&self, params: &Halt) -> Result<Halted, Error> {
         self.ask(Method::Halt, params).await
     }
 
-    /// Ends a halt.
+    /// Ends the halt of what `params` name, on every gateway that it concerns.
     ///
     /// # Errors
-    /// As every call.
+    /// As every call; `HALTED` if it was halted again meanwhile.
     pub async fn resume(&self, params: &Resume) -> Result<Halted, Error> {
         self.ask(Method::Resume, params).await
     }

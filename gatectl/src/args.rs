@@ -190,12 +190,19 @@ pub enum Command {
     Watch(WatchArgs),
 
     /// Take no new orders from now on; cancels still flow
-    #[command(after_help = "Examples:\n  gatectl -g ctp1 halt --reason 'limit breached' --cancel\n  \
-        gatectl -g ctp1 halt --owner STRAT_A")]
+    #[command(
+        after_help = "Whom it stops: everybody on one gateway, unless --owner, --account or --all says otherwise; \
+        those reach every gateway. Without -g they are told to every gateway that runs, with -g to that one, which \
+        tells the others. A halt outlives every restart, until `gatectl resume` with the same words.\n\n\
+        Examples:\n  gatectl halt --all --cancel --reason 'fat finger'\n  \
+        gatectl -g ctp1 halt --reason 'limit breached' --cancel\n  \
+        gatectl halt --owner STRAT_A --reduce-only\n  gatectl halt --account 104233"
+    )]
     Halt(HaltArgs),
 
     /// Take new orders again
-    #[command(after_help = "Examples:\n  gatectl -g ctp1 resume\n  gatectl -g ctp1 resume --owner STRAT_A")]
+    #[command(after_help = "Ends the halt of the same words, and no other; `gatectl status` lists them.\n\n\
+        Examples:\n  gatectl -g ctp1 resume\n  gatectl resume --owner STRAT_A\n  gatectl resume --all --reduce-only")]
     Resume(ResumeArgs),
 
     /// Have a gateway log in at its venue, also after a refusal
@@ -654,26 +661,61 @@ pub enum UpColor {
     Red,
 }
 
+/// Whom a halt stops.
+#[derive(Debug, ClapArgs)]
+#[group(multiple = false)]
+pub struct WhomArgs {
+    /// This owner, on every gateway
+    #[arg(long, value_name = "NAME")]
+    pub owner: Option<Name>,
+
+    /// Everybody, on the gateways that trade for this account
+    #[arg(long, value_name = "ACCOUNT")]
+    pub account: Option<Name>,
+
+    /// Everybody, on every gateway
+    #[arg(long)]
+    pub all: bool,
+}
+
+impl WhomArgs {
+    /// Whether it stops somebody on other gateways too.
+    #[must_use]
+    pub fn reaches_others(&self) -> bool {
+        self.owner.is_some() || self.account.is_some() || self.all
+    }
+}
+
 #[derive(Debug, ClapArgs)]
 pub struct HaltArgs {
-    /// Only this owner's orders
-    #[arg(long)]
-    pub owner: Option<Name>,
+    #[command(flatten)]
+    pub whom: WhomArgs,
 
     /// Why, for whoever reads the status
     #[arg(long, default_value = "")]
     pub reason: String,
 
-    /// Also cancel what is working
+    /// Also cancel what they have working
     #[arg(long)]
     pub cancel: bool,
+
+    /// With --cancel: also what was found working at the venue and nobody here sent
+    #[arg(long, requires = "cancel", conflicts_with = "owner")]
+    pub external: bool,
+
+    /// Stop only what opens a position; what lessens one may still be sent
+    #[arg(long)]
+    pub reduce_only: bool,
 }
 
 #[derive(Debug, ClapArgs)]
 pub struct ResumeArgs {
-    /// Only the halt of this owner
+    #[command(flatten)]
+    pub whom: WhomArgs,
+
+    /// Take only what lessens a position; what opens one stays halted
     #[arg(long)]
-    pub owner: Option<Name>,
+    pub reduce_only: bool,
 }
 
 // Parsers of single values. Clap adds the argument's name before, and `try '--help'` behind.

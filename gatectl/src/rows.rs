@@ -1,11 +1,12 @@
 //! The columns of every kind of object, and an object as a row of them.
 
+use protocol::halt::{HaltEntry, HaltScope};
 use protocol::{
     Account, Bar, Contract, Event, GatewayState, Log, LogLevel, Order, OrderStatus, Position, Quote, Status, Tick,
     Trade,
 };
 
-use crate::format::{Decimals, average, count, date_and_time, lots, money, offset, price, side, time_of_day};
+use crate::format::{Decimals, average, count, date_and_time, lots, money, offset, one_line, price, side, time_of_day};
 use crate::run::journal::{DayRow, EntryRow};
 use crate::table::{Cell, Column, Tone, number, text};
 
@@ -43,9 +44,24 @@ pub fn status(s: &Status) -> Vec<Cell> {
     ]
 }
 
-/// Who is halted: nothing, `all`, or the owners.
+/// Who is halted: nothing, `all`, or the owners; `(reduce)` where what lessens a position may still be sent.
 pub fn halted(s: &Status) -> String {
-    if s.halted.iter().any(|owner| owner == "*") { "all".into() } else { s.halted.join(",") }
+    if s.halted.iter().any(|owner| owner == "*") {
+        return "all".into();
+    }
+    let reduce_only = s.halts.iter().filter(|halt| halt.reduce_only).map(|halt| match halt.target.scope {
+        HaltScope::Owner => format!("{}(reduce)", halt.target.target),
+        _ => "all(reduce)".to_owned(),
+    });
+    s.halted.iter().map(ToString::to_string).chain(reduce_only).collect::<Vec<_>>().join(",")
+}
+
+/// A halt in words: `owner A halted since 2024-07-01 21:00:00: limit breached`.
+pub fn halt(halt: &HaltEntry) -> String {
+    let what = if halt.reduce_only { "takes only what lessens a position" } else { "halted" };
+    let reason = if halt.reason.is_empty() { "no reason given" } else { &halt.reason };
+    let local = if halt.local { " (on this gateway only)" } else { "" };
+    one_line(&format!("{} {what}{local} since {}: {reason}", halt.target, date_and_time(halt.since)))
 }
 
 pub fn state_tone(state: GatewayState) -> Tone {

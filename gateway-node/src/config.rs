@@ -2,6 +2,7 @@
 //! with its file, line and key, and what to write instead.
 
 mod complaint;
+mod risk;
 mod secret;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use protocol::subject::{Filter, is_gateway_name};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::gateway::sim::SimConfig;
+use crate::risk::Rules;
 use complaint::Document;
 pub use complaint::{ConfigError, nearest};
 pub use secret::Secret;
@@ -134,6 +136,9 @@ pub struct GatewayConfig {
     /// Instruments whose ticks the node asks for by itself: `rb2410.SHFE`, `*.SHFE`, `*`. None by default: clients ask.
     #[serde(default, deserialize_with = "filters")]
     pub subscribe: Vec<Filter>,
+    /// `[gateways.risk]`: what orders are held to. Nothing by default but the contracts' own rules.
+    #[serde(default)]
+    pub risk: Rules,
     /// `[gateways.sim]`, for `kind = "sim"`.
     #[serde(default)]
     pub sim: SimConfig,
@@ -387,6 +392,7 @@ fn check_gateways(gateways: &[GatewayConfig], document: &Document) -> Result<(),
         if gateways[..index].iter().any(|earlier| earlier.name == *name) {
             return refuse(format!("`{name}` is the name of an earlier gateway: give each one a name of its own"));
         }
+        risk::check(&gateway.risk, &number, document)?;
     }
     Ok(())
 }

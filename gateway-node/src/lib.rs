@@ -10,6 +10,7 @@ pub mod connection;
 pub mod engine;
 pub mod gate;
 pub mod gateway;
+pub mod halts;
 pub mod journal;
 pub mod lease;
 pub mod node;
@@ -37,10 +38,12 @@ use crate::config::{BrokerConfig, Config, GatewayKind};
 use crate::connection::Brokers;
 use crate::engine::{Engine, EngineOptions};
 use crate::gateway::{Gateway, VenueSink, venue_channel};
+use crate::halts::HaltsLink;
 use crate::journal::{Follower, JournalOptions, Known};
 use crate::lease::Keeper;
 use crate::node::{Ended, GatewayLoop};
 use crate::publisher::Publisher;
+use crate::risk::Limits;
 use crate::rpc::{CallContext, Handler, Leads, RpcServer};
 
 /// Trading events in flight between a venue and its gateway's loop; when full: see [`VenueSink::send`].
@@ -67,6 +70,7 @@ pub struct Node {
 struct GatewaySpec {
     name: Name,
     subscribe: Vec<Filter>,
+    limits: Limits,
     factory: GatewayFactory,
 }
 
@@ -87,7 +91,9 @@ impl Node {
             };
             let (sink, _source) = venue_channel(1, 1);
             factory(&gateway.name, sink).with_context(|| format!("gateway {}", gateway.name))?.close();
-            gateways.push(GatewaySpec { name: gateway.name.clone(), subscribe: gateway.subscribe.clone(), factory });
+            let (name, subscribe, limits) =
+                (gateway.name.clone(), gateway.subscribe.clone(), Limits::new(&gateway.risk));
+            gateways.push(GatewaySpec { name, subscribe, limits, factory });
         }
         Ok(Node { config, methods: HashMap::new(), gateways })
     }
@@ -128,7 +134,7 @@ impl Node {
             "`{name}` is no gateway name: write 1 to 32 of A-Z a-z 0-9 _ -"
         );
         anyhow::ensure!(self.gateways.iter().all(|g| g.name != name), "there are two gateways named `{name}`");
-        self.gateways.push(GatewaySpec { name, subscribe, factory });
+        self.gateways.push(GatewaySpec { name, subscribe, limits: Limits::default(), factory });
         Ok(())
     }
 
@@ -227,9 +233,11 @@ async fn supervise(shared: Arc<Shared>, spec: GatewaySpec, mut stopped: watch::R
                 wait = FIRST_RESTART;
                 continue;
             }
-            Ok(Ended::Failed(reason)) => reason,
-            Err(error) => format!("{error:#}"),
+            Ok(Ended::Failed(reason)) => (reason, true),
+            // It did not lead: whoever does is not to be spoken over.
+            Err(error) => (format!("{error:#}"), false),
         };
+        let (reason, led) = reason;
         if *stopped.borrow() {
             warn!(gateway = %spec.name, reason, "the gateway ended while stopping");
             return;
@@ -238,7 +246,9 @@ async fn supervise(shared: Arc<Shared>, spec: GatewaySpec, mut stopped: watch::R
             wait = FIRST_RESTART;
         }
         error!(gateway = %spec.name, reason, "the gateway failed; starting it again in {} s", wait.as_secs());
-        tell_failure(&shared, &spec.name, known, &reason).await;
+        if led {
+            tell_failure(&shared, &spec.name, known, &reason).await;
+        }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             _ = stopped.changed() => {}
@@ -266,118 +276,166 @@ async fn tell_failure(shared: &Shared, gateway: &Name, known: Known, reason: &st
     }
 }
 
-/// One life of a gateway on this node: stand by, lead, serve, drain.
+/// One life of a gateway on this node, on a thread of its own: one that is stuck in its venue's library stops nobody
+/// else, and an order passes from one thread to another nowhere between NATS and the venue.
 async fn run_gateway(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     spec: &GatewaySpec,
     known: &mut Known,
     mut stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<Ended> {
     let name = &spec.name;
-    let trading = shared.brokers.connect(format!("{} {name} trading", shared.node)).await?;
-    // Ticks on a connection of their own, so that a flood of them delays no order.
+    // Ticks on a connection of their own, so that a flood of them delays no order; and the lease with them, so that it
+    // is kept, or given up, whatever the gateway's thread does.
     let market = shared.brokers.connect(format!("{} {name} market data", shared.node)).await?;
-    let context = journal::context(trading.clone());
-    let mut follower = Follower::open(context.clone(), name, &shared.journal, *known).await?;
+    let context = journal::context(market.clone());
     let (leases, terms) =
         lease::open_bucket(&context, shared.lease, shared.journal.replicas, journal::highest_epoch(&context)).await?;
-    follower.catch_up().await?;
-    let mut keeper = Keeper::start(leases, name, &shared.node, terms, shared.clock);
-    let ended = async {
-        let epoch = tokio::select! {
-            epoch = keeper.acquired() => epoch?,
-            followed = follower.follow() => match followed? {},
-            _ = stopped.wait_for(|stop| *stop) => return Ok(Ended::Drained),
-        };
-        let connections = Connections { market, trading };
-        lead_gateway(shared, spec, known, stopped, connections, follower, &keeper, epoch).await
-    }
-    .await;
-    // Given back last: whoever leads next finds everything done.
-    keeper.release().await;
+    let (known_in, known_out) = watch::channel(*known);
+    let life = Life {
+        shared: shared.clone(),
+        spec: spec.clone(),
+        known: known_in,
+        stopped: stopped.clone(),
+        workers: tokio::runtime::Handle::current(),
+        market,
+        leases,
+        terms,
+    };
+    let (tell, ended) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("making a runtime")?;
+    std::thread::Builder::new()
+        .name(format!("gateway {name}"))
+        .spawn(move || {
+            let _ = tell.send(runtime.block_on(life.run()));
+        })
+        .context("starting the gateway's thread")?;
+    let too_long = async {
+        let _ = stopped.wait_for(|stop| *stop).await;
+        tokio::time::sleep(DRAIN_PATIENCE).await;
+    };
+    let ended = tokio::select! {
+        ended = ended => ended.unwrap_or_else(|_| Ok(Ended::Failed("its thread panicked".to_owned()))),
+        () = too_long => Ok(Ended::Failed("its thread did not drain in time and is left behind".to_owned())),
+    };
+    *known = *known_out.borrow();
     ended
 }
 
-/// A gateway's connections to NATS.
-struct Connections {
+/// What one life of a gateway is made of.
+struct Life {
+    shared: Arc<Shared>,
+    spec: GatewaySpec,
+    /// What this life learns of the journal.
+    known: watch::Sender<Known>,
+    stopped: watch::Receiver<bool>,
+    /// Where tasks run that must go on without the gateway's thread, or not on it.
+    workers: tokio::runtime::Handle,
     market: async_nats::Client,
-    trading: async_nats::Client,
+    leases: async_nats::jetstream::kv::Store,
+    terms: lease::Terms,
 }
 
-/// One leadership: take the journal over, log in, serve until told to stop or the lease is lost, drain.
-#[allow(clippy::too_many_arguments)] // one call, of one function that would else be too long to read aloud
-async fn lead_gateway(
-    shared: &Shared,
-    spec: &GatewaySpec,
-    known: &mut Known,
-    mut stopped: watch::Receiver<bool>,
-    Connections { market, trading }: Connections,
-    follower: Follower,
-    keeper: &Keeper,
-    epoch: u64,
-) -> anyhow::Result<Ended> {
-    let name = &spec.name;
-    let leads = Leads { limit: keeper.limit.clone(), clock: shared.clock };
-    let may_act = || keeper.limit.may_act(shared.clock.mono());
-    let led = follower.lead(&shared.node, epoch, shared.clock.now().wall, may_act).await?;
-    let progress = led.writer.progress.clone();
-    *known = Known { epoch, stored: progress.borrow().stored };
-    let (sink, venue) = venue_channel(VENUE_EVENTS, VENUE_TICKS);
-    let gateway = (spec.factory)(name, sink)?;
-    let mut options = EngineOptions::new(name.clone(), shared.node.clone(), epoch);
-    options.subscribe.clone_from(&spec.subscribe);
-    options.lease = shared.lease.max_age;
-    options.keep_days = shared.journal.keep_days;
-    options.keep_ids_days = shared.journal.keep_ids_days;
-    let engine = Engine::new(options, led.replayed, led.base);
+impl Life {
+    /// Stands by, leads, gives the lease back.
+    async fn run(mut self) -> anyhow::Result<Ended> {
+        let (shared, name) = (self.shared.clone(), self.spec.name.clone());
+        let trading = shared.brokers.connect(format!("{} {name} trading", shared.node)).await?;
+        let known = *self.known.borrow();
+        let mut follower = Follower::open(journal::context(trading.clone()), &name, &shared.journal, known).await?;
+        follower.catch_up().await?;
+        let leases = self.leases.clone();
+        let mut keeper = Keeper::start(&self.workers, leases, &name, &shared.node, self.terms, shared.clock);
+        let ended = async {
+            let epoch = tokio::select! {
+                epoch = keeper.acquired() => epoch?,
+                followed = follower.follow() => match followed? {},
+                _ = self.stopped.wait_for(|stop| *stop) => return Ok(Ended::Drained),
+            };
+            self.lead(trading, follower, &keeper, epoch).await
+        }
+        .await;
+        // Given back last: whoever leads next finds everything done.
+        keeper.release().await;
+        ended
+    }
 
-    let (calls_in, calls) = mpsc::channel(rpc::MAX_CALLS);
-    let (server, answers) =
-        RpcServer::start(trading.clone(), name.clone(), epoch, &shared.methods, calls_in, leads).await?;
-    let (stop_loop, loop_stopped) = watch::channel(false);
-    let gateway_loop = GatewayLoop {
-        name: name.clone(),
-        engine,
-        gateway,
-        venue,
-        journal: led.writer,
-        reader: led.reader,
-        publisher: Publisher::new(market.clone(), name.clone(), epoch),
-        calls,
-        answers,
-        runtime: tokio::runtime::Handle::current(),
-        clock: shared.clock,
-        lease: keeper.limit.clone(),
-        standing: keeper.standing.clone(),
-        pulse: keeper.pulse.clone(),
-        shutdown: loop_stopped,
-    };
-    let mut ended = spawn_thread(name, gateway_loop)?;
+    /// One leadership: take the journal over, log in, serve until told to stop or the lease is lost, drain.
+    async fn lead(
+        &mut self,
+        trading: async_nats::Client,
+        follower: Follower,
+        keeper: &Keeper,
+        epoch: u64,
+    ) -> anyhow::Result<Ended> {
+        let (shared, name) = (self.shared.clone(), self.spec.name.clone());
+        let leads = Leads { limit: keeper.limit.clone(), clock: shared.clock };
+        let may_act = || keeper.limit.may_act(shared.clock.mono());
+        let led = follower.lead(&shared.node, epoch, shared.clock.now().wall, may_act).await?;
+        let progress = led.writer.progress.clone();
+        self.known.send_replace(Known { epoch, stored: progress.borrow().stored });
+        let (sink, venue) = venue_channel(VENUE_EVENTS, VENUE_TICKS);
+        let gateway = match (self.spec.factory)(&name, sink) {
+            Ok(gateway) => gateway,
+            Err(error) => return Ok(Ended::Failed(format!("{error:#}"))),
+        };
+        let mut options = EngineOptions::new(name.clone(), shared.node.clone(), epoch);
+        options.subscribe.clone_from(&self.spec.subscribe);
+        options.limits.clone_from(&self.spec.limits);
+        options.lease = self.terms.max_age;
+        options.keep_days = shared.journal.keep_days;
+        options.keep_ids_days = shared.journal.keep_ids_days;
+        let engine = Engine::new(options, led.replayed, led.base);
 
-    let early = tokio::select! {
-        early = &mut ended => Some(early),
-        _ = stopped.wait_for(|stop| *stop) => None,
-    };
-    let answers = server.stop_taking().await;
-    let ended = match early {
-        Some(early) => early.ok(),
-        None => {
-            let _ = stop_loop.send(true);
-            match tokio::time::timeout(DRAIN_PATIENCE, ended).await {
-                Ok(drained) => drained.ok(),
-                Err(_) => Some(Ended::Failed("its thread did not drain in time and is left behind".to_owned())),
+        let (calls_in, calls) = mpsc::channel(rpc::MAX_CALLS);
+        let workers = self.workers.clone();
+        let (server, answers) =
+            RpcServer::start(trading.clone(), name.clone(), epoch, &shared.methods, calls_in, leads, workers).await?;
+        let (stop_loop, loop_stopped) = watch::channel(false);
+        let gateway_loop = GatewayLoop {
+            name: name.clone(),
+            engine,
+            gateway,
+            venue,
+            journal: led.writer,
+            reader: led.reader,
+            publisher: Publisher::new(self.market.clone(), name.clone(), epoch),
+            calls,
+            answers,
+            halts: HaltsLink::start(journal::context(trading.clone()), shared.journal.replicas),
+            runtime: self.workers.clone(),
+            clock: shared.clock,
+            lease: keeper.limit.clone(),
+            standing: keeper.standing.clone(),
+            pulse: keeper.pulse.clone(),
+            shutdown: loop_stopped,
+        };
+        let mut running = std::pin::pin!(gateway_loop.run());
+        let early = tokio::select! {
+            early = &mut running => Some(early),
+            _ = self.stopped.wait_for(|stop| *stop) => None,
+        };
+        let (ended, answers) = match early {
+            Some(early) => (early, server.stop_taking().await),
+            None => {
+                // The service ends first, while the loop still answers what it has taken.
+                let stopping = async {
+                    let answers = server.stop_taking().await;
+                    let _ = stop_loop.send(true);
+                    answers
+                };
+                tokio::join!(running, stopping)
+            }
+        };
+        self.known.send_modify(|known| known.stored = progress.borrow().stored);
+        answers.finish(Duration::from_secs(2)).await;
+        for client in [&self.market, &trading] {
+            if !matches!(tokio::time::timeout(Duration::from_secs(2), until_taken(client)).await, Ok(Ok(()))) {
+                warn!(gateway = %name, "the last answers and events may not have reached the broker");
             }
         }
-    };
-    known.stored = progress.borrow().stored;
-    let ended = ended.unwrap_or_else(|| Ended::Failed("its thread panicked".to_owned()));
-    answers.finish(Duration::from_secs(2)).await;
-    for client in [market, trading] {
-        if !matches!(tokio::time::timeout(Duration::from_secs(2), until_taken(&client)).await, Ok(Ok(()))) {
-            warn!(gateway = %name, "the last answers and events may not have reached the broker");
-        }
+        Ok(ended)
     }
-    Ok(ended)
 }
 
 /// Waits until the server has taken everything that was sent. A flush is no proof: it ends when the operating system
@@ -388,17 +446,4 @@ async fn until_taken(client: &async_nats::Client) -> anyhow::Result<()> {
     client.publish(inbox, Default::default()).await?;
     echo.next().await.context("the connection is closed")?;
     Ok(())
-}
-
-/// Starts the gateway's own thread; what it ends with arrives on the receiver, nothing if it panicked.
-fn spawn_thread(name: &Name, gateway_loop: GatewayLoop) -> anyhow::Result<oneshot::Receiver<Ended>> {
-    let (tell, ended) = oneshot::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().context("making a runtime")?;
-    std::thread::Builder::new()
-        .name(format!("gateway {name}"))
-        .spawn(move || {
-            let _ = tell.send(runtime.block_on(gateway_loop.run()));
-        })
-        .context("starting the gateway's thread")?;
-    Ok(ended)
 }

@@ -14,11 +14,13 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::clock::Clock;
+use crate::engine::halts::{HaltNews, HaltWrite};
 use crate::engine::{
     Approval, Call, Effect, Effects, Engine, Now, Reply, ReplyTo, SNAPSHOT, Submit, VenueCommand, refusal,
 };
 use crate::gate::Gate;
 use crate::gateway::{Gateway, SequencedTick, VenueSource};
+use crate::halts::HaltsLink;
 use crate::journal::{JournalReader, JournalWriter};
 use crate::lease::{Limit, Pulse, Standing};
 use crate::publisher::Publisher;
@@ -63,6 +65,8 @@ pub struct GatewayLoop {
     pub calls: mpsc::Receiver<Incoming>,
     /// Answers.
     pub answers: Answers,
+    /// The bucket of halts.
+    pub halts: HaltsLink,
     /// Where tasks that only wait for NATS run.
     pub runtime: tokio::runtime::Handle,
     /// The clock.
@@ -132,7 +136,7 @@ impl Running {
         let mut timer = tokio::time::interval(Duration::from_secs(1));
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ticks: Vec<SequencedTick> = Vec::with_capacity(TICK_BATCH);
-        let (mut calls_taken, mut events_taken) = (0, 0);
+        let (mut calls_taken, mut events_taken, mut turns) = (0, 0, 0);
         let mut service_ended = None;
         while self.failed.is_none() {
             if *self.parts.shutdown.borrow() {
@@ -150,6 +154,7 @@ impl Running {
                 _ = self.parts.shutdown.changed() => {}
                 _ = self.parts.standing.changed() => {}
                 changed = self.parts.journal.progress.changed() => self.on_progress(changed.is_ok()),
+                news = self.parts.halts.news.recv() => self.on_halt_news(news),
                 call = self.parts.calls.recv(), if calls_taken < TURNS && service_ended.is_none() => match call {
                     Some(call) => {
                         calls_taken += 1;
@@ -180,7 +185,13 @@ impl Running {
                     (calls_taken, events_taken) = (0, 0);
                 }
             }
-            self.publish_ticks(&mut ticks);
+            turns += 1;
+            if !ticks.is_empty() || turns >= TURNS {
+                turns = 0;
+                self.publish_ticks(&mut ticks);
+                // The journal's writer and the answers share this thread.
+                tokio::task::yield_now().await;
+            }
         }
     }
 
@@ -248,6 +259,22 @@ impl Running {
             }
         }
         self.perform();
+    }
+
+    fn on_halt_news(&mut self, news: Option<HaltNews>) {
+        let Some(news) = news else {
+            self.failed = Some("what reads the halts ended".to_owned());
+            return;
+        };
+        self.parts.engine.on_halt_news(self.now(), news, &mut self.effects);
+        self.perform();
+    }
+
+    /// What cannot even wait to be written is told to the engine as not written.
+    fn write_halt(&mut self, write: Box<HaltWrite>) {
+        if let Err((write, error)) = self.parts.halts.write(write) {
+            self.parts.engine.on_halt_news(self.now(), HaltNews::Written(write, Err(error)), &mut self.effects);
+        }
     }
 
     fn on_timer(&mut self) {
@@ -327,6 +354,7 @@ impl Running {
                     Effect::Venue(command) => self.command(command),
                     Effect::ReplyNow(to, reply) => self.answer(to, reply),
                     Effect::Contract(event) => self.parts.publisher.contract(&event),
+                    Effect::WriteHalt(write) => self.write_halt(write),
                     Effect::Log(line) => self.log(line),
                 }
             }

@@ -49,6 +49,7 @@ pub struct Circumstances {
 
 /// What a complete snapshot of the venue says against our state.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // few at a time, and most are the large one
 pub enum Difference {
     /// Apply and journal this. One that the state knows already changes nothing.
     Event(OmsEvent),

@@ -1,9 +1,26 @@
 //! Whether an order may go to the venue. Only this file can make an [`Approved`], so an unchecked order does not
-//! compile. The rules here are the contract's own; limits by owner and account are this file's to grow.
+//! compile.
+//!
+//! First the contract's own rules (`INVALID_ORDER`), then the limits of the configuration (`RISK_REJECTED`): those of
+//! the gateway, over all its owners together, and those of the order's owner, over that owner's alone. Both must let it
+//! pass. Everything that a decision depends on is in its [`View`].
 
-use protocol::{Contract, ErrorCode, Offset, OrderRequest, OrderType, QuoteRequest, RpcError};
+mod contract;
+mod counters;
+mod holding;
+mod limits;
+mod order_rules;
 
-/// Proof that a request passed [`check_order`] or [`check_quote`].
+use protocol::{
+    Contract, ErrorCode, Name, Offset, OmsState, Order, OrderRequest, OrderType, Quote, QuoteRequest, RpcError,
+    Timestamp,
+};
+
+pub use counters::Counters;
+pub use holding::lessens;
+pub use limits::{LONGEST_WINDOW, Limits, MOST_PER_SECOND, Rules};
+
+/// Proof that a request passed [`approve_order`] or [`approve_quote`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Approved<T>(T);
 
@@ -22,157 +39,178 @@ impl<T> Approved<T> {
     }
 }
 
-fn invalid(message: String) -> RpcError {
-    RpcError::new(ErrorCode::InvalidOrder, message)
+/// What a decision looks at, as it is at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The gateway's name, for the sentence that refuses.
+    pub gateway: &'a Name,
+    /// Whose order it is.
+    pub owner: &'a Name,
+    /// What is traded.
+    pub contract: &'a Contract,
+    /// Its last price, if one is known.
+    pub last_price: Option<f64>,
+    /// Orders, quotes and positions of the gateway, without the order in question.
+    pub state: &'a OmsState,
+    /// What was sent and cancelled before.
+    pub counters: &'a Counters,
+    /// What is allowed.
+    pub limits: &'a Limits,
+    /// The node's clock.
+    pub now: Timestamp,
 }
 
-/// Checks an order against its contract.
+/// One order, or one side of a quote.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Leg {
+    /// Buys or sells.
+    pub direction: protocol::Direction,
+    /// Opens or closes.
+    pub offset: Offset,
+    /// How it executes.
+    pub kind: OrderType,
+    /// Its price, or a stop's trigger.
+    pub price: Option<f64>,
+    /// Lots; of what works already, those that are not filled yet.
+    pub volume: f64,
+}
+
+impl Leg {
+    /// The one leg of an order.
+    #[must_use]
+    pub fn of_order(request: &OrderRequest) -> [Leg; 1] {
+        let OrderRequest { direction, offset, price, volume, .. } = *request;
+        [Leg { direction, offset, kind: request.r#type, price, volume }]
+    }
+
+    /// The one leg of an order that works; its whole volume.
+    #[must_use]
+    pub fn of_working(order: &Order) -> [Leg; 1] {
+        let Order { direction, offset, price, volume, .. } = *order;
+        [Leg { direction, offset, kind: order.r#type, price, volume }]
+    }
+
+    /// The two legs of a quote that works; their whole volume.
+    #[must_use]
+    pub fn of_working_quote(quote: &Quote) -> [Leg; 2] {
+        two_legs(
+            (quote.bid_offset, quote.bid_price, quote.bid_volume),
+            (quote.ask_offset, quote.ask_price, quote.ask_volume),
+        )
+    }
+
+    /// The two legs of a quote: a limit order to buy and one to sell.
+    #[must_use]
+    pub fn of_quote(quote: &QuoteRequest) -> [Leg; 2] {
+        two_legs(
+            (quote.bid_offset, quote.bid_price, quote.bid_volume),
+            (quote.ask_offset, quote.ask_price, quote.ask_volume),
+        )
+    }
+}
+
+fn two_legs(bid: (Offset, f64, f64), ask: (Offset, f64, f64)) -> [Leg; 2] {
+    let leg = |direction, (offset, price, volume)| Leg {
+        direction,
+        offset,
+        kind: OrderType::Limit,
+        price: Some(price),
+        volume,
+    };
+    [leg(protocol::Direction::Long, bid), leg(protocol::Direction::Short, ask)]
+}
+
+/// Decides on an order.
 ///
 /// # Errors
-/// `INVALID_ORDER` naming the field, the value and what is allowed.
+/// `INVALID_ORDER` (or `NOT_SUPPORTED`) naming the field, the value and what the contract allows; `RISK_REJECTED` naming
+/// the rule, the value, the limit, and whose limit it is.
+pub fn approve_order(request: OrderRequest, view: &View<'_>) -> Result<Approved<OrderRequest>, RpcError> {
+    contract::check_order(&request, view.contract)?;
+    check_limits(&Leg::of_order(&request), view)?;
+    Ok(Approved(request))
+}
+
+/// Decides on a quote: both of its sides, each as the order that it is, and both together.
+///
+/// # Errors
+/// As [`approve_order`].
+pub fn approve_quote(request: QuoteRequest, view: &View<'_>) -> Result<Approved<QuoteRequest>, RpcError> {
+    contract::check_quote(&request, view.contract)?;
+    check_limits(&Leg::of_quote(&request), view)?;
+    Ok(Approved(request))
+}
+
+fn check_limits(legs: &[Leg], view: &View<'_>) -> Result<(), RpcError> {
+    for level in levels(view.gateway, view.owner, view.limits) {
+        order_rules::check(legs, view, &level)?;
+        holding::check(legs, view, &level)?;
+    }
+    Ok(())
+}
+
+/// Decides on the cancel of one order or quote. `cancel_all`, the cancels of a halt, and that of an order which has not
+/// left for the venue yet are never asked for: nobody is kept from getting out. They count all the same.
+///
+/// # Errors
+/// `RISK_REJECTED`, as [`approve_order`].
+pub fn check_cancel(
+    gateway: &Name,
+    owner: &Name,
+    counters: &Counters,
+    limits: &Limits,
+    now: Timestamp,
+) -> Result<(), RpcError> {
+    levels(gateway, owner, limits).iter().try_for_each(|level| order_rules::check_cancel(counters, level, now))
+}
+
+/// Limits, and over whose orders they go.
+struct Level<'a> {
+    gateway: &'a Name,
+    /// One owner's; all owners' together if absent.
+    owner: Option<&'a Name>,
+    rules: &'a Rules,
+}
+
+fn levels<'a>(gateway: &'a Name, owner: &'a Name, limits: &'a Limits) -> [Level<'a>; 2] {
+    [
+        Level { gateway, owner: None, rules: limits.gateway() },
+        Level { gateway, owner: Some(owner), rules: limits.of(owner) },
+    ]
+}
+
+impl Level<'_> {
+    /// Whether an order of this owner is one of those that the limits go over.
+    fn counts(&self, owner: &Name) -> bool {
+        self.owner.is_none_or(|mine| mine == owner)
+    }
+
+    /// `max_order_volume: 50 lots, the most is 20 (gateway sim1, owner alice)`
+    fn refuse(&self, rule: &str, what: std::fmt::Arguments<'_>) -> RpcError {
+        let owner = self.owner.map(|owner| format!(", owner {owner}")).unwrap_or_default();
+        RpcError::new(ErrorCode::RiskRejected, format!("{rule}: {what} (gateway {}{owner})", self.gateway))
+    }
+}
+
+/// An order that the contract allows, for tests of what comes behind risk.
+///
+/// # Errors
+/// As [`approve_order`].
+#[cfg(test)]
 pub fn check_order(request: OrderRequest, contract: &Contract) -> Result<Approved<OrderRequest>, RpcError> {
-    check_volume("volume", request.volume, contract)?;
-    match (request.r#type, request.price) {
-        (OrderType::Market, _) => {}
-        (OrderType::Limit | OrderType::Fak | OrderType::Fok | OrderType::Stop, Some(price)) => {
-            check_price("price", price, contract)?;
-        }
-        (OrderType::Limit | OrderType::Fak | OrderType::Fok | OrderType::Stop, None) => {
-            return Err(invalid(format!("price: a {} order needs one", request.r#type)));
-        }
-        (OrderType::Rfq | OrderType::Etf, _) => {
-            return Err(RpcError::new(
-                ErrorCode::NotSupported,
-                format!("type: {} orders are not served", request.r#type),
-            ));
-        }
-    }
-    if request.r#type == OrderType::Stop && !contract.stop_supported {
-        return Err(RpcError::new(
-            ErrorCode::NotSupported,
-            format!("type: the venue takes no STOP orders for {}", contract.instrument()),
-        ));
-    }
-    if request.direction == protocol::Direction::Net {
-        return Err(invalid("direction: NET is a position's; an order is LONG or SHORT".to_owned()));
-    }
-    if request.offset == Offset::None && !contract.net_position {
-        return Err(invalid(format!(
-            "offset: {} needs OPEN, CLOSE, CLOSETODAY or CLOSEYESTERDAY",
-            contract.instrument()
-        )));
-    }
+    contract::check_order(&request, contract)?;
     Ok(Approved(request))
 }
 
-/// Checks a two-sided quote against its contract.
+/// As [`check_order`], of a quote.
 ///
 /// # Errors
-/// `INVALID_ORDER` naming the field, the value and what is allowed.
+/// As [`approve_quote`].
+#[cfg(test)]
 pub fn check_quote(request: QuoteRequest, contract: &Contract) -> Result<Approved<QuoteRequest>, RpcError> {
-    check_volume("bid_volume", request.bid_volume, contract)?;
-    check_volume("ask_volume", request.ask_volume, contract)?;
-    check_price("bid_price", request.bid_price, contract)?;
-    check_price("ask_price", request.ask_price, contract)?;
-    if request.bid_price >= request.ask_price {
-        return Err(invalid(format!("bid_price: {} must be below ask_price {}", request.bid_price, request.ask_price)));
-    }
-    for (field, offset) in [("bid_offset", request.bid_offset), ("ask_offset", request.ask_offset)] {
-        if offset == Offset::None && !contract.net_position {
-            return Err(invalid(format!(
-                "{field}: {} needs OPEN, CLOSE, CLOSETODAY or CLOSEYESTERDAY",
-                contract.instrument()
-            )));
-        }
-    }
+    contract::check_quote(&request, contract)?;
     Ok(Approved(request))
-}
-
-fn check_volume(field: &str, volume: f64, contract: &Contract) -> Result<(), RpcError> {
-    if !volume.is_finite() || volume <= 0.0 {
-        return Err(invalid(format!("{field}: {volume} must be a positive number of lots")));
-    }
-    if volume < contract.min_volume || !is_multiple(volume, contract.min_volume) {
-        return Err(invalid(format!("{field}: {volume} must be a multiple of {}", contract.min_volume)));
-    }
-    if let Some(max) = contract.max_volume.filter(|max| volume > *max) {
-        return Err(invalid(format!("{field}: {volume} is above {max}, the most that the venue takes in one order")));
-    }
-    Ok(())
-}
-
-fn check_price(field: &str, price: f64, contract: &Contract) -> Result<(), RpcError> {
-    if !price.is_finite() {
-        return Err(invalid(format!("{field}: {price} is no price")));
-    }
-    if !is_multiple(price, contract.pricetick) {
-        let nearest = (price / contract.pricetick).round() * contract.pricetick;
-        return Err(invalid(format!(
-            "{field}: {price} is off the price tick {} of {}; the nearest price is {}",
-            contract.pricetick,
-            contract.instrument(),
-            round_decimals(nearest)
-        )));
-    }
-    Ok(())
-}
-
-/// Whether `value` is a whole number of steps, within what binary fractions can tell: 5806.4 is 29,032 steps of 0.2
-/// although no binary fraction is exactly either.
-fn is_multiple(value: f64, step: f64) -> bool {
-    if step <= 0.0 {
-        return true;
-    }
-    let steps = value / step;
-    (steps - steps.round()).abs() <= 1e-6_f64.max(steps.abs() * 1e-12)
-}
-
-fn round_decimals(value: f64) -> f64 {
-    (value * 1e9).round() / 1e9
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use protocol::{Direction, Exchange, InstrumentId, Product};
-
-    fn contract() -> Contract {
-        let mut contract =
-            Contract::new("sim1", InstrumentId::new("IF2101", Exchange::CFFEX), Product::Futures, 300.0, 0.2);
-        contract.max_volume = Some(20.0);
-        contract
-    }
-
-    fn order(price: f64, volume: f64) -> OrderRequest {
-        OrderRequest::limit(contract().instrument(), Direction::Long, Offset::Open, price, volume)
-    }
-
-    fn message(request: OrderRequest) -> String {
-        check_order(request, &contract()).expect_err("refused").message
-    }
-
-    #[test]
-    fn prices_on_the_tick_pass_whatever_their_binary_noise() {
-        for price in [5806.4, 5806.400000000001, 0.2, 5226.6, -0.2] {
-            assert!(check_order(order(price, 1.0), &contract()).is_ok(), "{price}");
-        }
-    }
-
-    #[test]
-    fn what_breaks_the_contract_is_refused_by_field() {
-        assert_eq!(
-            message(order(5806.45, 1.0)),
-            "price: 5806.45 is off the price tick 0.2 of IF2101.CFFEX; the nearest price is 5806.4"
-        );
-        assert!(message(order(5806.4, -1.0)).starts_with("volume: -1"));
-        assert!(message(order(5806.4, f64::NAN)).starts_with("volume: NaN"));
-        assert!(message(order(5806.4, 1.5)).contains("multiple of 1"));
-        assert!(message(order(5806.4, 21.0)).contains("above 20"));
-        assert!(message(order(f64::INFINITY, 1.0)).contains("no price"));
-        assert!(message(OrderRequest { price: None, ..order(1.0, 1.0) }).contains("needs one"));
-        assert!(message(OrderRequest { offset: Offset::None, ..order(1.0, 1.0) }).starts_with("offset"));
-        assert!(message(OrderRequest { direction: Direction::Net, ..order(1.0, 1.0) }).starts_with("direction"));
-        assert!(message(OrderRequest { r#type: OrderType::Stop, ..order(1.0, 1.0) }).contains("STOP"));
-        assert!(message(OrderRequest { r#type: OrderType::Rfq, ..order(1.0, 1.0) }).contains("RFQ"));
-    }
-}
+mod tests;

@@ -180,6 +180,7 @@ impl RpcServer {
         methods: &HashMap<String, Handler>,
         calls: mpsc::Sender<Incoming>,
         leads: Leads,
+        workers: tokio::runtime::Handle,
     ) -> anyhow::Result<(RpcServer, Answers)> {
         // A queue group of its own per epoch: in a shared one, a frozen former leader would swallow half the calls.
         let group = format!("{gateway}-{epoch}");
@@ -220,6 +221,7 @@ impl RpcServer {
         let desk = Desk {
             client,
             leads,
+            workers,
             gateway,
             calls,
             answers: answers.clone(),
@@ -271,6 +273,8 @@ enum Route {
 struct Desk {
     client: Client,
     leads: Leads,
+    /// Where added methods run: nobody knows what they do to a thread.
+    workers: tokio::runtime::Handle,
     gateway: Name,
     calls: mpsc::Sender<Incoming>,
     answers: Answers,
@@ -350,7 +354,7 @@ impl Desk {
         let answers = self.answers.clone();
         let handler = handler.clone();
         // One task per call of an added method: nobody knows how long it takes. Bounded by its places.
-        tokio::spawn(async move {
+        self.workers.spawn(async move {
             let work = async move {
                 let result = handler(context, params?).await?;
                 codec::encode(&result).map_err(|error| RpcError::new(ErrorCode::Internal, error.to_string()))

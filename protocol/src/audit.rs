@@ -258,6 +258,7 @@ mod tests {
             rolls: Vec::new(),
             earlier: Vec::new(),
             halts: Default::default(),
+            halt_entries: None,
         };
         let with = |events: Vec<OmsEvent>| {
             audit(&[

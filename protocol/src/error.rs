@@ -46,6 +46,8 @@ pub enum ErrorCode {
     TooOld,
     /// The caller may not do that.
     NotPermitted,
+    /// Part of it was done: the message says what was not.
+    PartlyDone,
     /// The node is shutting down, or no longer leads.
     ShuttingDown,
     /// The node broke its own rules; its log says how.
@@ -77,6 +79,7 @@ impl ErrorCode {
         ErrorCode::StorageFull,
         ErrorCode::TooOld,
         ErrorCode::NotPermitted,
+        ErrorCode::PartlyDone,
         ErrorCode::ShuttingDown,
         ErrorCode::Internal,
     ];
@@ -104,6 +107,7 @@ impl ErrorCode {
             ErrorCode::StorageFull => "STORAGE_FULL",
             ErrorCode::TooOld => "TOO_OLD",
             ErrorCode::NotPermitted => "NOT_PERMITTED",
+            ErrorCode::PartlyDone => "PARTLY_DONE",
             ErrorCode::ShuttingDown => "SHUTTING_DOWN",
             ErrorCode::Internal => "INTERNAL",
             ErrorCode::Unknown => "UNKNOWN",
@@ -120,6 +124,7 @@ impl ErrorCode {
             | ErrorCode::Overloaded
             | ErrorCode::StorageFull
             | ErrorCode::DeadlineExceeded
+            | ErrorCode::PartlyDone
             | ErrorCode::ShuttingDown => true,
             ErrorCode::BadRequest
             | ErrorCode::UnknownMethod
@@ -163,7 +168,7 @@ impl ErrorCode {
             | ErrorCode::TooOld
             | ErrorCode::NotPermitted => true,
             // A node may stop or break after the order was taken.
-            ErrorCode::ShuttingDown | ErrorCode::Internal | ErrorCode::Unknown => false,
+            ErrorCode::PartlyDone | ErrorCode::ShuttingDown | ErrorCode::Internal | ErrorCode::Unknown => false,
         }
     }
 
@@ -182,6 +187,7 @@ impl ErrorCode {
             ErrorCode::Overloaded => 429,
             ErrorCode::Internal | ErrorCode::Unknown => 500,
             ErrorCode::NotSupported => 501,
+            ErrorCode::PartlyDone => 502,
             ErrorCode::NotReady | ErrorCode::ShuttingDown => 503,
             ErrorCode::StorageFull => 507,
         }

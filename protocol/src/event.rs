@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::halt::HaltEntry;
 use crate::trading::{Account, Order, Position, Quote, Trade};
 use crate::value::{LogLevel, Name, Timestamp};
 
@@ -195,9 +196,12 @@ pub struct Status {
     /// The venue's trading day.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trading_day: Option<chrono::NaiveDate>,
-    /// Owners that may send no new orders; `*` stands for all.
+    /// Owners that may send no new orders; `*` stands for all. Those who may still close are in `halts` only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub halted: Vec<Name>,
+    /// The halts that concern this gateway: what, why and since when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub halts: Vec<HaltEntry>,
     /// Instruments with market data subscribed.
     #[serde(default)]
     pub subscriptions: u64,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, OmsEvent};
+use crate::halt::HaltEntry;
 use crate::subject::{self, Subject};
 use crate::value::{InstrumentId, Name, OrderId, OrderStatus, Timestamp};
 use crate::{codec, trading};
@@ -45,8 +46,11 @@ pub enum Private {
     },
     /// Who is halted from now on, and why.
     Halts {
-        /// Owners (`*` for everybody) and reasons.
+        /// Owners (`*` for everybody) and reasons: all that earlier versions write and read.
         halts: BTreeMap<Name, String>,
+        /// The halts that concern the gateway; absent in what an earlier version wrote.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        entries: Option<Vec<HaltEntry>>,
     },
     /// Somebody asked to cancel.
     CancelRequested {
@@ -96,9 +100,12 @@ pub struct SnapshotEnd {
     /// Where the kept snapshots before this one begin, oldest first.
     #[serde(default)]
     pub earlier: Vec<u64>,
-    /// Who is halted.
+    /// Who is halted, as in [`Private::Halts`].
     #[serde(default)]
     pub halts: BTreeMap<Name, String>,
+    /// The halts that concern the gateway, as in [`Private::Halts`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halt_entries: Option<Vec<HaltEntry>>,
 }
 
 /// What is kept of an order or a quote of an earlier day: enough that its id makes no second one.

@@ -8,6 +8,7 @@ pub mod defect;
 pub mod error;
 pub mod event;
 mod float;
+pub mod halt;
 mod instant;
 pub mod journal;
 pub mod market;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::decode;
 use crate::error::{ErrorCode, RpcError};
 use crate::event::{Event, OmsEvent};
+use crate::halt::HaltEntry;
 use crate::value::{Direction, Exchange, InstrumentId, Name, OrderId, Symbol};
 
 /// Request header: the deadline, in milliseconds since 1970 **on the node's clock**. Required by orders, quotes and cancels.
@@ -301,33 +302,62 @@ pub struct CancelFailure {
     pub error: RpcError,
 }
 
-/// Parameters of `halt`: no new orders and quotes from now on; cancels still flow.
+/// Parameters of `halt`: no new orders and quotes from now on; cancels still flow. At most one of `owner`, `account` and
+/// `all`; without any of them everybody is halted on the gateway that is asked.
+///
+/// It holds at once on the gateway that is asked, and is answered when every other gateway will hear of it. An order
+/// that has left for the venue already is not called back: `cancel` cancels it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Halt {
-    /// Whose; everybody's if absent.
+    /// This owner, on every gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Name>,
+    /// Everybody, on the gateways that trade for this account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Name>,
+    /// Everybody, on every gateway.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
     /// Why, for whoever reads the status.
     #[serde(default)]
     pub reason: String,
-    /// Also cancel what is working.
+    /// Also cancel what is working; with `reduce_only`, what opens a position of it.
     #[serde(default)]
     pub cancel: bool,
+    /// With `cancel`: also what the owner `external` has working, orders that were found at the venue.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub external: bool,
+    /// Halt what opens only: what lessens a position may still be sent. It never loosens a halt that is there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reduce_only: bool,
 }
 
-/// Parameters of `resume`.
+/// Parameters of `resume`: ends the halt of the same target, and no other. At most one of `owner`, `account` and `all`;
+/// without any of them the halt of the gateway that is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Resume {
-    /// Whose; the halt of everybody if absent.
+    /// The halt of this owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Name>,
+    /// The halt of this account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Name>,
+    /// The halt of everything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// Do not end it: leave what opens halted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reduce_only: bool,
 }
 
-/// Result of `halt` and `resume`: who is halted now; `*` stands for everybody.
+/// Result of `halt` and `resume`: who is halted now on the gateway that was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Halted {
-    /// Owners.
+    /// Owners that may send no new orders; `*` stands for everybody.
     pub halted: Vec<Name>,
+    /// The halts that concern the gateway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub halts: Vec<HaltEntry>,
 }
 
 /// Reads a request's parameters. An empty payload and `null` stand for `{}`.

@@ -8,6 +8,9 @@ use std::str::FromStr;
 use crate::event::OmsEvent;
 use crate::value::{Exchange, InstrumentId, LogLevel, Name, Symbol};
 
+/// Where the server tells that a record of a halt was stored, for nodes only.
+pub const HALTS_CHANGED: &str = "_GATEMESH.halts.>";
+
 /// Turns any text into one subject token: bytes other than `[A-Za-z0-9_-]` become `%XX` (upper-case hex),
 /// and the empty text becomes `%`.
 #[must_use]

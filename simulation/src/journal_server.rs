@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     fn entry() -> Rc<Entry> {
-        Rc::new(Entry::Private(Private::Halts { halts: Default::default() }))
+        Rc::new(Entry::Private(Private::Halts { halts: Default::default(), entries: None }))
     }
 
     #[test]

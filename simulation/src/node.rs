@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
+use gateway_node::engine::halts::HaltNews;
 use gateway_node::engine::{
     Call, Caller, Effect, Effects, Engine, EngineOptions, Now, Replayed, Reply, ReplyTo, Request, SNAPSHOT, Submit,
     VenueCommand, refusal,
@@ -417,9 +418,12 @@ impl Node {
         // Ids that do not tell their age are protected for as long as they are kept.
         options.keep_ids_days = 1_000;
         options.unconfirmed_after = Duration::from_secs(2);
+        let mut engine = Engine::new(options, replayed, base);
+        // Nothing is halted here: the bucket of halts is empty.
+        engine.on_halt_news(self.now(out), HaltNews::Read(Vec::new()), &mut Vec::new());
         self.stage = Stage::Leading(Box::new(Leading {
             epoch,
-            engine: Engine::new(options, replayed, base),
+            engine,
             gate: Gate::default(),
             writer: Writer::new(self.process, epoch, base),
             effects: Vec::new(),
@@ -544,7 +548,7 @@ impl Node {
             Effect::Venue(command) => self.command(out, command),
             Effect::ReplyNow(to, reply) => self.answer(out, to, reply),
             Effect::Log(line) => out.note(|| format!("node {} says: {}", self.process.node, line.msg)),
-            Effect::Contract(_) => {}
+            Effect::Contract(_) | Effect::WriteHalt(_) => {}
         }
     }
 

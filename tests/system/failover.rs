@@ -298,7 +298,7 @@ async fn a_stale_leaders_entries_are_not_stored() {
     let second = site.node("b");
     site.until_led_by("b").await;
     let jetstream = async_nats::jetstream::new(site.client.clone());
-    let private = Private::Halts { halts: Default::default() };
+    let private = Private::Halts { halts: Default::default(), entries: None };
     let (subject, payload) = protocol::journal::encode_entry("sim1", &Entry::Private(private)).expect("encodes");
     let message = async_nats::jetstream::message::PublishMessage::build()
         .payload(payload.into())

@@ -202,6 +202,7 @@ fn evidence(made: Made) -> Evidence {
         mirrors: vec![("c1".to_owned(), made.mirror.unwrap_or_else(|| listing(&journal)))],
         journal,
         owner: "default".into(),
+        is_at_rest: true,
     }
 }
 
@@ -386,6 +387,19 @@ fn copies_that_differ_are_found() {
     };
     assert_eq!(found(|made| made.leader = without_b()), [of(Wrong::Mismatched, "b")]);
     assert_eq!(found(|made| made.mirror = without_b()), [of(Wrong::Mismatched, "b")]);
+}
+
+#[test]
+fn before_everything_is_at_rest_only_what_can_never_be_right_is_wrong() {
+    let mut made = good();
+    made.notes.extend([sending("y"), sending("z"), not_executed("z", None)]);
+    made.journal.truncate(2);
+    made.journal.push(OmsEvent::Order(order("e", OrderStatus::Submitting, 0.0)));
+    made.ledger.push(accepted("z", 9));
+    let mut evidence = evidence(made);
+    evidence.is_at_rest = false;
+    let found: Vec<_> = judge(&evidence).into_iter().map(|finding| (finding.wrong, finding.id)).collect();
+    assert_eq!(found, [of(Wrong::Lost, "z"), of(Wrong::Mismatched, "z")]);
 }
 
 #[test]

@@ -345,6 +345,7 @@ fn status(gateway: &str, script: &Script) -> Status {
         venue: Name::default(),
         trading_day: None,
         halted: Vec::new(),
+        halts: Vec::new(),
         subscriptions: 0,
         contracts: 0,
         ticks: 0,

@@ -1,12 +1,12 @@
 //! `status`, `logs`, `call`, and what whoever runs a gateway does: `halt`, `resume`, `connect`, `disconnect`.
 
-use client_sdk::{Error, Update};
+use client_sdk::{Error, GatewayHandle, Update};
 use futures::future::join_all;
 use protocol::rpc::{Halt, Halted, Resume};
 
 use super::ticks::missed_sentence;
 use super::{Session, first_failure};
-use crate::args::{CallArgs, HaltArgs, LogsArgs, ResumeArgs, StatusArgs};
+use crate::args::{CallArgs, HaltArgs, LogsArgs, ResumeArgs, StatusArgs, WhomArgs};
 use crate::exit::Failure;
 use crate::rows;
 
@@ -25,6 +25,14 @@ impl Session {
         }
         if !statuses.is_empty() {
             self.out.list(rows::STATUS, &statuses, rows::status, "")?;
+            if !self.out.is_json() {
+                for status in &statuses {
+                    for halt in &status.halts {
+                        self.out.line(&format!("{}: {}", status.gateway_name, rows::halt(halt)))?;
+                    }
+                }
+                self.out.flush()?;
+            }
         }
         first_failure(failures)
     }
@@ -103,24 +111,38 @@ impl Session {
     }
 
     pub(super) async fn halt(&mut self, args: HaltArgs) -> Result<(), Failure> {
-        let gateway = self.gateway().await?;
-        let halted = gateway.halt(&Halt { owner: args.owner, reason: args.reason, cancel: args.cancel }).await?;
-        self.print_halted(gateway.name(), &halted)
+        let HaltArgs { whom, reason, cancel, external, reduce_only } = args;
+        let gateways = self.gateways_to_tell(&whom).await?;
+        let request =
+            Halt { owner: whom.owner, account: whom.account, all: whom.all, reason, cancel, external, reduce_only };
+        let answers = join_all(gateways.iter().map(|gateway| gateway.halt(&request))).await;
+        self.print_halted(&gateways, answers)
     }
 
     pub(super) async fn resume(&mut self, args: ResumeArgs) -> Result<(), Failure> {
-        let gateway = self.gateway().await?;
-        let halted = gateway.resume(&Resume { owner: args.owner }).await?;
-        self.print_halted(gateway.name(), &halted)
+        let ResumeArgs { whom, reduce_only } = args;
+        let gateways = self.gateways_to_tell(&whom).await?;
+        let request = Resume { owner: whom.owner, account: whom.account, all: whom.all, reduce_only };
+        let answers = join_all(gateways.iter().map(|gateway| gateway.resume(&request))).await;
+        self.print_halted(&gateways, answers)
     }
 
-    fn print_halted(&mut self, gateway: &str, halted: &Halted) -> Result<(), Failure> {
-        if self.out.is_json() {
-            self.out.object(halted)?;
-        } else {
-            self.out.line(&halted_sentence(gateway, halted))?;
+    /// Who is told: what stops others too holds at once wherever it is told, so every gateway is.
+    async fn gateways_to_tell(&self, whom: &WhomArgs) -> Result<Vec<GatewayHandle>, Failure> {
+        if whom.reaches_others() { self.gateways().await } else { Ok(vec![self.gateway().await?]) }
+    }
+
+    fn print_halted(&mut self, gateways: &[GatewayHandle], answers: Vec<Result<Halted, Error>>) -> Result<(), Failure> {
+        let mut failures = Vec::new();
+        for (gateway, answer) in gateways.iter().zip(answers) {
+            match answer {
+                Ok(halted) if self.out.is_json() => self.out.object(&halted)?,
+                Ok(halted) => self.out.line(&halted_sentence(gateway.name(), &halted))?,
+                Err(error) => failures.push(Failure::from(error)),
+            }
         }
-        self.out.flush()
+        self.out.flush()?;
+        first_failure(failures)
     }
 
     pub(super) async fn connect_venue(&mut self) -> Result<(), Failure> {
@@ -146,7 +168,11 @@ impl Session {
 }
 
 fn halted_sentence(gateway: &str, halted: &Halted) -> String {
-    if halted.halted.is_empty() {
+    let reduce_only: Vec<String> =
+        halted.halts.iter().filter(|halt| halt.reduce_only).map(|halt| halt.target.to_string()).collect();
+    if halted.halted.is_empty() && !reduce_only.is_empty() {
+        format!("{gateway}: takes only what lessens a position, for {}; cancels still flow", reduce_only.join(", "))
+    } else if halted.halted.is_empty() {
         format!("{gateway}: takes new orders from everybody")
     } else if halted.halted.iter().any(|owner| owner == "*") {
         format!("{gateway}: halted, takes new orders from nobody; cancels still flow")
@@ -162,7 +188,8 @@ mod tests {
     #[test]
     fn who_is_halted_is_said_in_words() {
         let say = |owners: &[&str]| {
-            halted_sentence("sim1", &Halted { halted: owners.iter().map(|owner| (*owner).into()).collect() })
+            let halted = owners.iter().map(|owner| (*owner).into()).collect();
+            halted_sentence("sim1", &Halted { halted, halts: Vec::new() })
         };
         assert_eq!(say(&[]), "sim1: takes new orders from everybody");
         assert!(say(&["*", "A"]).contains("from nobody"));

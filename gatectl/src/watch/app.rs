@@ -225,7 +225,7 @@ impl App {
         self.live.gateways.len()
     }
 
-    /// What somebody should act on now, paused or not: a lost connection, a lost gateway.
+    /// What somebody should act on now, paused or not: a lost connection, a lost gateway, a halt.
     #[must_use]
     pub fn alarm(&self, now: Timestamp) -> Option<String> {
         if let Some(since) = self.live.lost {
@@ -238,7 +238,16 @@ impl App {
             .iter()
             .filter_map(|(name, gateway)| Some(format!("{name} LOST since {}", clock(gateway.lost_since(now)?))))
             .collect();
-        (!lost.is_empty()).then(|| format!("GATEWAY {}", lost.join(", ")))
+        if !lost.is_empty() {
+            return Some(format!("GATEWAY {}", lost.join(", ")));
+        }
+        let halted: Vec<_> = self
+            .live
+            .gateways
+            .iter()
+            .filter_map(|(name, gateway)| Some(format!("{name}: {}", rows::halt(gateway.status.halts.first()?))))
+            .collect();
+        (!halted.is_empty()).then(|| format!("HALTED {}", halted.join(", ")))
     }
 
     /// What a pane with room for `room` rows shows.
@@ -600,8 +609,16 @@ fn gateway_row(gateway: &GatewayView, now: Timestamp) -> Vec<Cell> {
         count(s.journal_seq).into(),
         s.trading_day.map(|day| day.to_string()).unwrap_or_default().into(),
         count(s.subscriptions).into(),
-        s.reason.clone().unwrap_or_default().into(),
+        Cell::toned(
+            s.reason.clone().unwrap_or_else(|| halts(s)),
+            if s.halts.is_empty() { Tone::Plain } else { Tone::Bad },
+        ),
     ]
+}
+
+/// Every halt of a gateway, in words.
+fn halts(s: &Status) -> String {
+    s.halts.iter().map(rows::halt).collect::<Vec<_>>().join("; ")
 }
 
 fn account_row(account: &protocol::Account) -> Vec<Cell> {
@@ -683,6 +700,7 @@ pub(super) mod tests {
             venue: "sim".into(),
             trading_day: None,
             halted: Vec::new(),
+            halts: Vec::new(),
             subscriptions: 2,
             contracts: 10,
             ticks,

@@ -99,7 +99,7 @@ fn unknown_keys_are_named_with_the_nearest_known_one() {
     );
     assert_eq!(refused("[jurnal]"), {
         "node.toml, line 1, jurnal: unknown key `jurnal`; did you mean `journal`? Known here: node, broker, journal, \
-         gateways"
+         lease, gateways"
     });
     assert!(refused("[broker]\nquantum = 1").contains("unknown key `quantum`; known here: address"));
     let second = format!("{GATEWAY}[[gateways]]\nname = \"b\"\nkind = \"sim\"\nsubscibe = []\n");

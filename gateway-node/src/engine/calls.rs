@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use protocol::journal::Private;
 use protocol::rpc::{
     CancelAll, Done, GetAccount, GetEvents, GetInstrument, GetOrder, GetPosition, GetTrade, Halt, List, Method,
     NoParams, QueryHistory, Resume,
@@ -14,15 +13,13 @@ use protocol::{
 use serde::de::DeserializeOwned;
 
 use super::orders::To;
-use super::{EVERYBODY, Effect, Effects, Engine, Now, ReplyTo, VenueCommand, encode};
+use super::{Effect, Effects, Engine, Now, ReplyTo, VenueCommand, encode};
 use crate::gateway::{Answer, GatewayError, QueryToken};
 
 /// A query that the venue has not answered for this long is answered with an error.
 const QUERY_PATIENCE: Duration = Duration::from_secs(30);
 /// Most queries at the venue at a time.
 const MAX_QUERIES: usize = 256;
-/// Most owners that are halted one by one.
-const MAX_HALTS: usize = 256;
 /// Largest request, in bytes: an order has 300.
 pub const MAX_REQUEST: usize = 16 * 1024;
 
@@ -279,7 +276,7 @@ impl Engine {
             | Request::GetAllPositions(_)
             | Request::GetAllAccounts(_) => out.push(Effect::Reply(reply, self.list(caller, &request))),
             Request::Halt(request) => self.halt(now, reply, caller, request, out)?,
-            Request::Resume(request) => self.resume(now, reply, caller, request.owner, out)?,
+            Request::Resume(request) => self.resume(now, reply, caller, request, out)?,
             Request::Connect | Request::Disconnect if self.gateway_state() == GatewayState::Closing => {
                 return Err(self.not_ready());
             }
@@ -295,78 +292,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    fn halt(
-        &mut self,
-        now: Now,
-        reply: ReplyTo,
-        caller: &Caller,
-        request: Halt,
-        out: &mut Effects,
-    ) -> Result<(), RpcError> {
-        let owner = self.halt_target(caller, request.owner)?;
-        // One entry of the journal holds them all, so there is an end to them.
-        if self.halts.len() >= MAX_HALTS && !self.halts.contains_key(&owner) {
-            return Err(RpcError::new(
-                ErrorCode::Overloaded,
-                format!("{MAX_HALTS} owners are halted already: halt everybody, or resume somebody"),
-            ));
-        }
-        let reason: String = request.reason.chars().take(256).collect();
-        // Halted already: a new reason is news, but not worth filling a journal that is stuck.
-        let known = self.halts.get(&owner);
-        if known.is_none_or(|known| *known != reason && !self.journal_is_behind()) {
-            self.log(now, protocol::LogLevel::Warning, format!("halted: {owner}: {reason}"), out);
-            self.halts.insert(owner.clone(), reason);
-            self.record_private(Private::Halts { halts: self.halts.clone() }, out);
-        }
-        if request.cancel {
-            let owners: Vec<Name> = if owner == EVERYBODY {
-                let active = self.state.active_orders().map(|o| &o.owner);
-                let active = active.chain(self.state.active_quotes().map(|q| &q.owner));
-                let set: std::collections::BTreeSet<&Name> =
-                    active.filter(|o| *o != protocol::value::OWNER_EXTERNAL).collect();
-                set.into_iter().cloned().collect()
-            } else {
-                vec![owner]
-            };
-            for owner in owners {
-                self.cancel_working(now, &owner, &CancelAll::default(), out);
-            }
-        }
-        out.push(Effect::Reply(reply, encode(&self.halted())));
-        Ok(())
-    }
-
-    fn resume(
-        &mut self,
-        now: Now,
-        reply: ReplyTo,
-        caller: &Caller,
-        owner: Option<Name>,
-        out: &mut Effects,
-    ) -> Result<(), RpcError> {
-        let owner = self.halt_target(caller, owner)?;
-        self.check_journal_keeps_up()?;
-        if self.halts.remove(&owner).is_some() {
-            self.log(now, protocol::LogLevel::Warning, format!("resumed: {owner}"), out);
-            self.record_private(Private::Halts { halts: self.halts.clone() }, out);
-        }
-        out.push(Effect::Reply(reply, encode(&self.halted())));
-        Ok(())
-    }
-
-    /// Whoever sees all may halt everybody; an owner may halt itself.
-    fn halt_target(&self, caller: &Caller, owner: Option<Name>) -> Result<Name, RpcError> {
-        match owner {
-            None if caller.sees_all => Ok(Name::const_new(EVERYBODY)),
-            None => Ok(caller.owner.clone()),
-            Some(owner) if owner.len() > 128 => {
-                Err(RpcError::new(ErrorCode::BadRequest, "owner: longer than 128 bytes"))
-            }
-            Some(owner) => caller.owner_of(Some(&owner)),
-        }
     }
 
     fn query_history(

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::event::OmsEvent;
+use protocol::halt::HaltEntry;
 use protocol::journal::{Entry, PastOrder, Private, SnapshotEnd, SnapshotPage, fingerprint_order, fingerprint_quote};
 use protocol::oms::{OrderKey, TradeKey};
 use protocol::value::OWNER_EXTERNAL;
@@ -16,6 +17,7 @@ use protocol::{
 };
 
 use super::{Effect, Effects, Engine, Now};
+use crate::risk::Counters;
 
 /// Most bytes of a page, well below what a NATS message may have; a single larger event makes a page of its own.
 const PAGE_BYTES: usize = 256 * 1024;
@@ -259,6 +261,7 @@ impl Engine {
         let too_many = (earlier.len() + 1).saturating_sub(self.options.keep_days);
         earlier.drain(..too_many);
         let pages = pages(events, past, self.subscriptions.all());
+        let (halts, halt_entries) = self.journalled_halts();
         let end = SnapshotEnd {
             trading_day: day,
             begins: self.journal_seq + 1,
@@ -266,7 +269,8 @@ impl Engine {
             time: now.wall,
             rolls,
             earlier,
-            halts: self.halts.clone(),
+            halts,
+            halt_entries: Some(halt_entries),
         };
         let left = self.state.orders().len() + self.state.quotes().len();
         (self.state, self.days) = Days::restore(&pages, &end);
@@ -296,8 +300,12 @@ pub struct Replayed {
     pub days: Days,
     /// Who wants which ticks.
     pub subscriptions: BTreeSet<(InstrumentId, Name)>,
-    /// Who is halted.
+    /// Who is halted, for earlier versions.
     pub halts: BTreeMap<Name, String>,
+    /// The halts that concern the gateway; none where an earlier version wrote last.
+    pub halt_entries: Option<Vec<HaltEntry>>,
+    /// What was sent and cancelled.
+    pub counters: Counters,
     /// Highest epoch seen.
     pub epoch: u64,
     /// Sequence of the last entry.
@@ -349,7 +357,10 @@ impl Replayed {
                     self.subscriptions.remove(&subscription);
                 }
             }
-            Entry::Private(Private::Halts { halts }) => self.halts.clone_from(halts),
+            Entry::Private(Private::Halts { halts, entries }) => {
+                self.halts.clone_from(halts);
+                self.halt_entries.clone_from(entries);
+            }
             Entry::Private(Private::CancelRequested { .. }) => {}
             Entry::Private(Private::Snapshot(page)) => {
                 self.pages = pages;
@@ -359,10 +370,13 @@ impl Replayed {
                 (self.state, self.days) = Days::restore(&pages, end);
                 self.subscriptions = pages.into_iter().flat_map(|page| page.subscriptions).collect();
                 self.halts.clone_from(&end.halts);
+                self.halt_entries.clone_from(&end.halt_entries);
                 self.snapshot_seq = journal_seq;
             }
-            Entry::Private(Private::SnapshotEnd(_)) => {}
+            // It stands for nothing, not even for the end of a day's counts.
+            Entry::Private(Private::SnapshotEnd(_)) => return,
         }
+        self.counters.note(entry);
     }
 }
 
@@ -426,6 +440,7 @@ mod tests {
             rolls,
             earlier: days.snapshots.clone(),
             halts: BTreeMap::new(),
+            halt_entries: None,
         };
         Days::restore(&pages, &end)
     }
@@ -491,6 +506,7 @@ mod tests {
                 rolls: Vec::new(),
                 earlier: Vec::new(),
                 halts: BTreeMap::new(),
+                halt_entries: None,
             }))
         };
         let page = Entry::Private(Private::Snapshot(SnapshotPage::default()));

@@ -6,6 +6,7 @@
 
 mod calls;
 mod day;
+pub mod halts;
 mod lists;
 mod marks;
 mod orders;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use protocol::event::{Event, Head, Log, OmsEvent, Status};
 use protocol::journal::{Entry, Private};
 use protocol::oms::{Applied, OrderKey};
-use protocol::rpc::{GetEvents, Halted};
+use protocol::rpc::GetEvents;
 use protocol::subject::Filter;
 use protocol::value::{OWNER_DEFAULT, OWNER_EXTERNAL};
 use protocol::{
@@ -32,10 +33,11 @@ use serde::Serialize;
 use crate::gateway::tick_queue::TickCounts;
 use crate::gateway::{GatewayError, QueryToken, SequencedTick, SessionStart, VenueReference};
 use crate::reconcile::Target;
-use crate::risk::Approved;
+use crate::risk::{Approved, Counters, Limits};
 
 pub use calls::{Call, Caller, Request};
 pub use day::{Days, Replayed};
+use halts::{HaltWrite, Halts};
 use marks::Marks;
 pub use session::SNAPSHOT;
 use session::Session;
@@ -153,6 +155,8 @@ pub enum Effect {
     ReplyNow(ReplyTo, Reply),
     /// Passes the gate: an instrument that can be traded.
     Contract(Box<Event<Contract>>),
+    /// Passes the gate: write a halt or a resume to the bucket; [`Engine::on_halt_news`] wants to hear what came of it.
+    WriteHalt(Box<HaltWrite>),
     /// Passes the gate: a line for people.
     Log(Log),
 }
@@ -177,6 +181,8 @@ pub struct EngineOptions {
     pub lease: Duration,
     /// New orders are refused while this many journal entries wait to be stored.
     pub max_journal_backlog: u64,
+    /// What orders and cancels are held to, besides their contracts' own rules.
+    pub limits: Limits,
     /// For how many day rolls the ids of orders that left the state are kept.
     pub keep_ids_days: usize,
     /// How many trading days' snapshots the journal keeps, and what follows the oldest of them.
@@ -195,6 +201,7 @@ impl EngineOptions {
             unconfirmed_after: Duration::from_secs(5),
             lease: Duration::from_secs(6),
             max_journal_backlog: 4096,
+            limits: Limits::default(),
             keep_ids_days: 5,
             keep_days: 30,
         }
@@ -216,7 +223,8 @@ pub struct Engine {
     contracts: BTreeMap<InstrumentId, Contract>,
     ticks: BTreeMap<InstrumentId, Event<Tick>>,
     subscriptions: Subscriptions,
-    halts: BTreeMap<Name, String>,
+    halts: Halts,
+    counters: Counters,
     /// The venue's references of everything that was ever sent, or found there.
     references: HashMap<VenueReference, Target>,
     /// Approved and journalled, but not yet handed to the venue; `true` once a cancel came first.
@@ -257,7 +265,8 @@ impl Engine {
             state: replayed.state,
             contracts: BTreeMap::new(),
             ticks: BTreeMap::new(),
-            halts: replayed.halts,
+            halts: Halts::new(&options.gateway, replayed.halts, replayed.halt_entries),
+            counters: replayed.counters,
             references,
             unsent: HashMap::new(),
             unconfirmed: HashMap::new(),
@@ -403,7 +412,8 @@ impl Engine {
             node: self.options.node.clone(),
             venue: self.session.venue().clone(),
             trading_day: self.session.trading_day(),
-            halted: self.halts.keys().cloned().collect(),
+            halted: self.halted_owners(),
+            halts: self.shown_halts(now.wall),
             subscriptions: self.subscriptions.len() as u64,
             contracts: self.contracts.len() as u64,
             ticks: self.tick_counts.received,
@@ -440,13 +450,15 @@ impl Engine {
         };
         head.journal_seq = self.journal_seq;
         head.count += 1;
-        out.push(Effect::Journal(Entry::Event(Box::new(Event {
+        let entry = Entry::Event(Box::new(Event {
             gateway: self.options.gateway.clone(),
             epoch: self.options.epoch,
             seq,
             time: now.wall,
             data: event,
-        }))));
+        }));
+        self.counters.note(&entry);
+        out.push(Effect::Journal(entry));
         Applied::Changed
     }
 
@@ -470,7 +482,9 @@ impl Engine {
 
     fn record_private(&mut self, entry: Private, out: &mut Effects) {
         self.journal_seq += 1;
-        out.push(Effect::Journal(Entry::Private(entry)));
+        let entry = Entry::Private(entry);
+        self.counters.note(&entry);
+        out.push(Effect::Journal(entry));
     }
 
     fn log(&self, now: Now, level: LogLevel, msg: impl Into<String>, out: &mut Effects) {
@@ -480,10 +494,6 @@ impl Engine {
             level,
             time: now.wall,
         }));
-    }
-
-    fn halted(&self) -> Halted {
-        Halted { halted: self.halts.keys().cloned().collect() }
     }
 
     fn contract(&self, instrument: &InstrumentId) -> Result<&Contract, RpcError> {

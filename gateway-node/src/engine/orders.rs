@@ -9,18 +9,16 @@ use protocol::journal::Private;
 use protocol::oms::OrderKey;
 use protocol::rpc::{CancelAll, CancelledAll, Done};
 use protocol::{
-    CancelRequest, ErrorCode, Exchange, GatewayState, LogLevel, Name, OmsState, Order, OrderRequest, OrderStatus,
-    Quote, QuoteRequest, RpcError, Symbol, Timestamp,
+    CancelRequest, Contract, ErrorCode, Exchange, GatewayState, LogLevel, Name, OmsState, Order, OrderRequest,
+    OrderStatus, Quote, QuoteRequest, RpcError, Symbol, Timestamp,
 };
 
 use super::calls::{check_not_past, key};
 use super::day::{past_answer, past_quote_answer};
-use super::{
-    Approval, Caller, Days, EVERYBODY, Effect, Effects, Engine, Now, ReplyTo, Submit, VenueCommand, encode, refusal,
-};
+use super::{Approval, Caller, Days, Effect, Effects, Engine, Now, ReplyTo, Submit, VenueCommand, encode, refusal};
 use crate::gateway::{GatewayError, VenueReference};
 use crate::reconcile::Target;
-use crate::risk;
+use crate::risk::{self, Leg};
 
 /// Most bytes of a `reference`.
 const MAX_REFERENCE: usize = 256;
@@ -60,9 +58,14 @@ pub(super) struct To<'a> {
     pub traceid: Option<Name>,
 }
 
-/// A deadline as it is journalled; one beyond what a calendar holds is none.
-fn instant(deadline_ms: i64) -> Option<Timestamp> {
-    chrono::DateTime::from_timestamp_millis(deadline_ms).map(|time| time.fixed_offset())
+/// Midnight before the year 9999, in milliseconds since 1970.
+const CALENDAR_END_MS: i64 = 253_370_764_800_000;
+
+/// A deadline as it is journalled; one beyond what a calendar holds is at its end. Every intent has one: it is what risk
+/// counts an order by.
+fn instant(deadline_ms: i64) -> Timestamp {
+    let deadline_ms = deadline_ms.clamp(0, CALENDAR_END_MS);
+    chrono::DateTime::from_timestamp_millis(deadline_ms).unwrap_or_default().fixed_offset()
 }
 
 /// Whether an order is what this request made: the table of ids is the journal itself.
@@ -104,7 +107,7 @@ impl Engine {
         request: OrderRequest,
         out: &mut Effects,
     ) -> Result<(), RpcError> {
-        let To { reply, caller, deadline_ms, traceid } = to;
+        let (reply, caller, deadline_ms) = (to.reply, to.caller, to.deadline_ms);
         check_id(&request.orderid, &request.reference)?;
         let key = OrderKey { owner: caller.owner.clone(), orderid: request.orderid.clone() };
         if let Some(order) = self.state.order(&key).filter(|_| !is_planted(Defect::Ids)) {
@@ -126,33 +129,16 @@ impl Engine {
         check_not_past(now, deadline_ms)?;
         self.check_open_for(&key.owner)?;
         let contract = self.contract(&request.instrument())?;
-        let mut order = request.to_order(&self.options.gateway, &caller.owner);
-        order.traceid.clone_from(&traceid);
-        match risk::check_order(request, contract) {
+        self.check_lessens(&key.owner, &Leg::of_order(&request), contract)?;
+        let mut order = request.to_order(&self.options.gateway, &key.owner);
+        match risk::approve_order(request, &self.view(now, &key.owner, contract)) {
+            Ok(approved) => self.send_approved(now, to, key, Approval::Order(approved), out),
             Err(error) => {
                 order.status = OrderStatus::Rejected;
                 order.reason = Some(error.message.clone());
+                order.traceid = to.traceid;
                 self.record(now, OmsEvent::Order(order), out);
-                out.push(Effect::Reply(reply, Err(error)));
-            }
-            Ok(approved) => {
-                let reference = self.session.allocate();
-                order.venue_reference = Some(reference.to_string().into());
-                order.deadline = instant(deadline_ms);
-                self.references.insert(reference.clone(), Target::Order(key.clone()));
-                self.record(now, OmsEvent::Order(order), out);
-                self.unsent.insert(key.clone(), false);
-                let approval = Approval::Order(approved);
-                let leave_by = now.mono_at(deadline_ms);
-                out.push(Effect::Submit(Box::new(Submit {
-                    key,
-                    reference,
-                    approval,
-                    deadline_ms,
-                    leave_by,
-                    traceid,
-                    reply,
-                })));
+                out.push(Effect::Reply(to.reply, Err(error)));
             }
         }
         Ok(())
@@ -165,7 +151,7 @@ impl Engine {
         request: QuoteRequest,
         out: &mut Effects,
     ) -> Result<(), RpcError> {
-        let To { reply, caller, deadline_ms, traceid } = to;
+        let (reply, caller, deadline_ms) = (to.reply, to.caller, to.deadline_ms);
         check_id(&request.quoteid, &request.reference)?;
         let key = OrderKey { owner: caller.owner.clone(), orderid: request.quoteid.clone() };
         if let Some(quote) = self.state.quote(&key) {
@@ -188,46 +174,74 @@ impl Engine {
         check_not_past(now, deadline_ms)?;
         self.check_open_for(&key.owner)?;
         let contract = self.contract(&request.instrument())?;
-        let mut quote = request.to_quote(&self.options.gateway, &caller.owner);
-        quote.traceid.clone_from(&traceid);
-        match risk::check_quote(request, contract) {
+        self.check_lessens(&key.owner, &Leg::of_quote(&request), contract)?;
+        let mut quote = request.to_quote(&self.options.gateway, &key.owner);
+        match risk::approve_quote(request, &self.view(now, &key.owner, contract)) {
+            Ok(approved) => self.send_approved(now, to, key, Approval::Quote(approved), out),
             Err(error) => {
                 quote.status = OrderStatus::Rejected;
                 quote.reason = Some(error.message.clone());
+                quote.traceid = to.traceid;
                 self.record(now, OmsEvent::Quote(quote), out);
-                out.push(Effect::Reply(reply, Err(error)));
-            }
-            Ok(approved) => {
-                let reference = self.session.allocate();
-                quote.venue_reference = Some(reference.to_string().into());
-                quote.deadline = instant(deadline_ms);
-                self.references.insert(reference.clone(), Target::Quote(key.clone()));
-                self.record(now, OmsEvent::Quote(quote), out);
-                self.unsent.insert(key.clone(), false);
-                let approval = Approval::Quote(approved);
-                let leave_by = now.mono_at(deadline_ms);
-                out.push(Effect::Submit(Box::new(Submit {
-                    key,
-                    reference,
-                    approval,
-                    deadline_ms,
-                    leave_by,
-                    traceid,
-                    reply,
-                })));
+                out.push(Effect::Reply(to.reply, Err(error)));
             }
         }
         Ok(())
     }
 
-    /// Whether new orders of this owner are taken at all. Refusals here are not journalled: the same id may try again.
-    fn check_open_for(&self, owner: &Name) -> Result<(), RpcError> {
-        for halted in [EVERYBODY, owner.as_str()] {
-            if let Some(reason) = self.halts.get(halted) {
-                let whom = if halted == EVERYBODY { "everybody" } else { halted };
-                return Err(RpcError::new(ErrorCode::Halted, format!("new orders are halted for {whom}: {reason}")));
+    /// What risk looks at.
+    fn view<'a>(&'a self, now: Now, owner: &'a Name, contract: &'a Contract) -> risk::View<'a> {
+        risk::View {
+            gateway: &self.options.gateway,
+            owner,
+            contract,
+            last_price: self.ticks.get(&contract.instrument()).and_then(|tick| tick.data.last_price),
+            state: &self.state,
+            counters: &self.counters,
+            limits: &self.options.limits,
+            now: now.wall,
+        }
+    }
+
+    /// Journals the intent, and sends it once that is stored.
+    fn send_approved(&mut self, now: Now, to: To<'_>, key: OrderKey, approval: Approval, out: &mut Effects) {
+        let To { reply, deadline_ms, traceid, .. } = to;
+        let reference = self.session.allocate();
+        let target = match &approval {
+            Approval::Order(_) => Target::Order(key.clone()),
+            Approval::Quote(_) => Target::Quote(key.clone()),
+        };
+        self.references.insert(reference.clone(), target);
+        let leave_by = now.mono_at(deadline_ms);
+        let submit = Submit { key, reference, approval, deadline_ms, leave_by, traceid, reply };
+        let mut intent = self.as_sent(&submit);
+        match &mut intent {
+            OmsEvent::Order(order) => order.deadline = Some(instant(deadline_ms)),
+            OmsEvent::Quote(quote) => quote.deadline = Some(instant(deadline_ms)),
+            OmsEvent::Trade(_) | OmsEvent::Position(_) | OmsEvent::Account(_) => {}
+        }
+        self.record(now, intent, out);
+        self.unsent.insert(submit.key.clone(), false);
+        out.push(Effect::Submit(Box::new(submit)));
+    }
+
+    /// The order or the quote on its way to the venue.
+    fn as_sent(&self, submit: &Submit) -> OmsEvent {
+        let venue_reference = Some(submit.reference.to_string().into());
+        let (gateway, traceid) = (&self.options.gateway, submit.traceid.clone());
+        match &submit.approval {
+            Approval::Order(request) => {
+                OmsEvent::Order(Order { venue_reference, traceid, ..request.to_order(gateway, &submit.key.owner) })
+            }
+            Approval::Quote(request) => {
+                OmsEvent::Quote(Quote { venue_reference, traceid, ..request.to_quote(gateway, &submit.key.owner) })
             }
         }
+    }
+
+    /// Whether new orders of this owner are taken at all. Refusals here are not journalled: the same id may try again.
+    fn check_open_for(&self, owner: &Name) -> Result<(), RpcError> {
+        self.check_not_halted(owner)?;
         if self.storage_full {
             return Err(RpcError::new(
                 ErrorCode::StorageFull,
@@ -266,25 +280,18 @@ impl Engine {
         if !self.session.is_logged_in() || *self.session.id() != submit.reference.session {
             return Err(refusal(&GatewayError::SessionChanged));
         }
-        Ok(())
+        self.check_not_halted_since(submit)
     }
 
     /// The adapter took it. The answer shows the intent, which is stored.
     pub fn on_sent(&mut self, now: Now, submit: &Submit, out: &mut Effects) {
         self.unsent.remove(&submit.key);
         self.unconfirmed.insert(submit.key.clone(), Unconfirmed { sent: now.mono, asked: now.mono });
-        let answer = match &submit.approval {
-            Approval::Order(request) => {
-                let mut order = request.to_order(&self.options.gateway, &submit.key.owner);
-                order.venue_reference = Some(submit.reference.to_string().into());
-                order.traceid.clone_from(&submit.traceid);
-                encode(&order)
-            }
-            Approval::Quote(request) => {
-                let mut quote = request.to_quote(&self.options.gateway, &submit.key.owner);
-                quote.venue_reference = Some(submit.reference.to_string().into());
-                quote.traceid.clone_from(&submit.traceid);
-                encode(&quote)
+        let answer = match self.as_sent(submit) {
+            OmsEvent::Order(order) => encode(&order),
+            OmsEvent::Quote(quote) => encode(&quote),
+            OmsEvent::Trade(_) | OmsEvent::Position(_) | OmsEvent::Account(_) => {
+                unreachable!("orders and quotes are sent")
             }
         };
         out.push(Effect::ReplyNow(submit.reply, answer));
@@ -295,29 +302,19 @@ impl Engine {
         let was_cancelled = self.unsent.remove(&submit.key) == Some(true);
         let status = if was_cancelled { OrderStatus::Cancelled } else { OrderStatus::Rejected };
         let reason = Some(error.message.clone());
-        match &submit.approval {
-            Approval::Order(_) => {
-                if let Some(order) = self.state.order(&submit.key) {
-                    let order = Order { status, reason, ..order.clone() };
-                    self.record(now, OmsEvent::Order(order), out);
-                }
-                if was_cancelled {
-                    out.push(Effect::Reply(submit.reply, encode(&self.state.order(&submit.key))));
-                    return;
-                }
-            }
-            Approval::Quote(_) => {
-                if let Some(quote) = self.state.quote(&submit.key) {
-                    let quote = Quote { status, reason, ..quote.clone() };
-                    self.record(now, OmsEvent::Quote(quote), out);
-                }
-                if was_cancelled {
-                    out.push(Effect::Reply(submit.reply, encode(&self.state.quote(&submit.key))));
-                    return;
-                }
-            }
+        if let Some(order) = self.state.order(&submit.key) {
+            let order = Order { status, reason, ..order.clone() };
+            self.record(now, OmsEvent::Order(order), out);
+        } else if let Some(quote) = self.state.quote(&submit.key) {
+            let quote = Quote { status, reason, ..quote.clone() };
+            self.record(now, OmsEvent::Quote(quote), out);
         }
-        out.push(Effect::Reply(submit.reply, Err(error)));
+        let answer = match (was_cancelled, self.state.order(&submit.key), self.state.quote(&submit.key)) {
+            (false, ..) => Err(error),
+            (true, Some(order), _) => encode(order),
+            (true, None, quote) => encode(&quote),
+        };
+        out.push(Effect::Reply(submit.reply, answer));
     }
 
     pub(super) fn cancel_order(
@@ -333,6 +330,7 @@ impl Engine {
             return Err(not_found(&key, "order"));
         };
         check_cancel(request, &order.symbol, order.exchange, order.status)?;
+        self.check_cancel_limits(now, &key)?;
         self.cancel(now, Some(reply), &Target::Order(key), out)
     }
 
@@ -349,7 +347,16 @@ impl Engine {
             return Err(not_found(&key, "quote"));
         };
         check_cancel(request, &quote.symbol, quote.exchange, quote.status)?;
+        self.check_cancel_limits(now, &key)?;
         self.cancel(now, Some(reply), &Target::Quote(key), out)
+    }
+
+    /// What has not left for the venue yet costs it no message, and is stopped whatever the limits say.
+    fn check_cancel_limits(&self, now: Now, key: &OrderKey) -> Result<(), RpcError> {
+        if self.unsent.contains_key(key) {
+            return Ok(());
+        }
+        risk::check_cancel(&self.options.gateway, &key.owner, &self.counters, &self.options.limits, now.wall)
     }
 
     /// Cancels pass the gate, so that a slow journal never stops anyone from getting out. What is still behind the
@@ -397,17 +404,6 @@ impl Engine {
         request: &CancelAll,
         out: &mut Effects,
     ) {
-        let result = self.cancel_working(now, owner, request, out);
-        out.push(Effect::ReplyNow(reply, encode(&result)));
-    }
-
-    pub(super) fn cancel_working(
-        &mut self,
-        now: Now,
-        owner: &Name,
-        request: &CancelAll,
-        out: &mut Effects,
-    ) -> CancelledAll {
         let of = |symbol: &Symbol, exchange: Exchange| {
             request.symbol.as_ref().is_none_or(|s| s == symbol) && request.exchange.is_none_or(|e| e == exchange)
         };
@@ -415,6 +411,12 @@ impl Engine {
         let orders = orders.map(|o| Target::Order(o.into()));
         let quotes = self.state.active_quotes().filter(|q| q.owner == *owner && of(&q.symbol, q.exchange));
         let targets: Vec<Target> = orders.chain(quotes.map(|q| Target::Quote(q.into()))).collect();
+        let result = self.cancel_each(now, targets, out);
+        out.push(Effect::ReplyNow(reply, encode(&result)));
+    }
+
+    /// Cancels these, whatever the limits on cancels say: they are there for those who cancel one by one.
+    pub(super) fn cancel_each(&mut self, now: Now, targets: Vec<Target>, out: &mut Effects) -> CancelledAll {
         let mut result = CancelledAll::default();
         for target in targets {
             let (Target::Order(key) | Target::Quote(key)) = &target;

@@ -144,8 +144,16 @@ impl World {
             asked: HashMap::new(),
             accepted: HashSet::new(),
         };
+        world.learn_halts();
         world.second();
         world
+    }
+
+    /// Nothing is halted.
+    fn learn_halts(&mut self) {
+        let mut out = Vec::new();
+        self.engine.on_halt_news(self.now, halts::HaltNews::Read(Vec::new()), &mut out);
+        assert!(matches!(out[..], [Effect::Log(_)]), "no halt is made up: {out:?}");
     }
 
     fn stored(&self) -> u64 {
@@ -182,7 +190,7 @@ impl World {
                 }
                 Effect::Venue(command) => self.command(command),
                 Effect::ReplyNow(to, reply) => self.answered(to, &reply),
-                Effect::Contract(_) | Effect::Log(_) => {}
+                Effect::Contract(_) | Effect::WriteHalt(_) | Effect::Log(_) => {}
             }
         }
         self.release();
@@ -337,6 +345,7 @@ impl World {
         self.journal.push((seq, self.epoch, entry));
         self.engine = Engine::new(EngineOptions::new("sim1", "node", self.epoch), replayed, seq);
         self.venue = venue();
+        self.learn_halts();
         let (now, mut out) = (self.now, Vec::new());
         self.engine.on_timer(now, &mut out);
         self.perform(out);
@@ -437,6 +446,7 @@ impl World {
         let node = self.engine.state();
         assert_eq!(&self.mirror.state, node, "the mirror equals the node");
         assert_eq!(&self.replay().state, node, "the journal replays to the node");
+        assert_eq!(self.replay().counters, self.engine.counters, "and counts as the node does");
         assert!(self.sent.values().all(|count| *count == 1), "sent twice: {:?}", self.sent);
         for key in &self.accepted {
             assert!(node.order(key).is_some() || node.quote(key).is_some(), "{key:?} was accepted and is gone");

@@ -252,6 +252,7 @@ impl Engine {
         self.session.move_to(GatewayState::Ready, None, None);
         let line = if was_dirty { "reconciled: orders are taken again" } else { "ready" };
         self.log(now, LogLevel::Info, line, out);
+        self.cancel_what_is_halted(now, out);
         // Once a session, whatever state it was reconciled in.
         if !std::mem::replace(&mut self.session.has_subscribed, true) {
             self.subscribe_wanted(now, out);

@@ -92,9 +92,17 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Seeks the lease of a gateway for one life of it, and keeps it.
+    /// Seeks the lease of a gateway for one life of it, and keeps it, in a task on `workers`: not on the gateway's own
+    /// thread, which may stand still or panic.
     #[must_use]
-    pub fn start(store: kv::Store, gateway: &Name, node: &Name, terms: Terms, clock: Clock) -> Keeper {
+    pub fn start(
+        workers: &tokio::runtime::Handle,
+        store: kv::Store,
+        gateway: &Name,
+        node: &Name,
+        terms: Terms,
+        clock: Clock,
+    ) -> Keeper {
         let (tell, standing) = watch::channel(Standing::Seeking);
         let (leave, left) = watch::channel(false);
         let (limit, pulse) = (Limit::default(), Pulse::default());
@@ -110,7 +118,7 @@ impl Keeper {
             pulse: pulse.clone(),
             tell,
         };
-        Keeper { standing, limit, pulse, leave, task: tokio::spawn(desk.run(left)) }
+        Keeper { standing, limit, pulse, leave, task: workers.spawn(desk.run(left)) }
     }
 
     /// Waits until this life leads, and says under which epoch.

@@ -5,7 +5,7 @@ use protocol::rpc::read_error;
 use protocol::{ErrorCode, RpcError};
 
 /// `(code, may be tried again unchanged, nothing can have happened at the venue)`, as clients rely on it.
-const TABLE: [(ErrorCode, bool, bool); 21] = [
+const TABLE: [(ErrorCode, bool, bool); 22] = [
     (ErrorCode::BadRequest, false, true),
     (ErrorCode::UnknownMethod, false, true),
     (ErrorCode::UnknownContract, false, true),
@@ -26,6 +26,7 @@ const TABLE: [(ErrorCode, bool, bool); 21] = [
     (ErrorCode::StorageFull, true, true),
     (ErrorCode::TooOld, false, true),
     (ErrorCode::NotPermitted, false, true),
+    (ErrorCode::PartlyDone, true, false),
     // An entry may have been stored, or an order sent, before these: the outcome is unknown.
     (ErrorCode::ShuttingDown, true, false),
     (ErrorCode::Internal, false, false),

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
 use protocol::codec::{decode, encode};
+use protocol::halt::{HaltRecord, HaltScope, Resumed};
 use protocol::rpc::{
     CancelAll, CancelFailure, CancelledAll, Done, EventsPage, GetAccount, GetEvents, GetInstrument, GetOrder,
     GetPosition, GetTrade, Halt, Halted, JournalEvent, List, Method, NoParams, Page, QueryHistory, Resume,
@@ -110,10 +111,22 @@ fn calls() {
         owner: Some("STRAT_A".into()),
     };
     check("rpc.list", &list);
-    let halt = Halt { owner: Some("STRAT_A".into()), reason: "loss limit".to_owned(), cancel: true };
+    let (owner, account) = (Some("STRAT_A".into()), Some("104 233".into()));
+    let halt = Halt {
+        owner: owner.clone(),
+        account: account.clone(),
+        all: true,
+        reason: "loss limit".to_owned(),
+        cancel: true,
+        external: true,
+        reduce_only: true,
+    };
     check("rpc.halt", &halt);
-    check("rpc.resume", &Resume { owner: Some("STRAT_A".into()) });
-    check("rpc.halted", &Halted { halted: vec!["STRAT_A".into(), "*".into()] });
+    check("rpc.resume", &Resume { owner, account, all: true, reduce_only: true });
+    check("rpc.halted", &Halted { halted: vec!["STRAT_A".into(), "*".into()], halts: vec![a::halt()] });
+    check("halt_record.halted", &HaltRecord::Halted(a::halt()));
+    let at = a::time("2018-10-12T21:10:00+08:00");
+    check("halt_record.resumed", &HaltRecord::Resumed(Resumed { target: a::halt().target, at }));
 }
 
 #[test]
@@ -214,6 +227,9 @@ fn defaults() {
     );
     assert_eq!((status.state, status.halted.len(), status.ticks), (GatewayState::Ready, 0, 0));
     assert_eq!(read::<Halt>("{}"), Halt::default());
+    assert_eq!(read::<Halted>(r#"{"halted":["*"]}"#).halts, []);
+    let halt: HaltRecord = read(r#"{"halted":{"scope":"DESK","target":"north","since":"2021-01-04T09:30:00Z"}}"#);
+    assert_eq!(halt.target().scope, HaltScope::Unknown);
 }
 
 fn read<T: DeserializeOwned>(json: &str) -> T {

@@ -1,6 +1,7 @@
 //! One fixed value per wire type, with every field set.
 
 use chrono::NaiveDate;
+use protocol::halt::{HaltEntry, HaltScope, HaltTarget};
 use protocol::market::{Depth, Extra};
 use protocol::rpc::{EventsPage, JournalEvent};
 use protocol::{
@@ -255,12 +256,26 @@ pub fn status() -> Status {
         venue: "ctp 6.7.7".into(),
         trading_day: day(2018, 10, 15),
         halted: vec!["STRAT_A".into()],
+        halts: vec![halt()],
         subscriptions: 12,
         contracts: 20_113,
         ticks: 104_233,
         ticks_conflated: 3,
         journal_pending: 2,
         snapshot_seq: 90_001,
+    }
+}
+
+pub fn halt() -> HaltEntry {
+    HaltEntry {
+        target: HaltTarget::new(HaltScope::Owner, "STRAT_A"),
+        reason: "loss limit".to_owned(),
+        reduce_only: true,
+        since: time("2018-10-12T21:00:01.000001+08:00"),
+        cancel: true,
+        external: true,
+        by: Some("STRAT_A".into()),
+        local: true,
     }
 }
 

@@ -4,6 +4,7 @@ use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
+use protocol::halt::{HaltEntry, HaltScope, HaltTarget};
 use protocol::market::Extra;
 use protocol::rpc::{EventsPage, JournalEvent, Page};
 use protocol::{
@@ -371,8 +372,9 @@ pub fn events_page() -> impl Strategy<Value = EventsPage> {
 pub fn status() -> impl Strategy<Value = Status> {
     let who = (name(), member(&STATES), of(text()), name(), name(), name());
     let counts = (any::<[u64; 8]>(), any::<u32>());
-    (who, counts, timestamp(), of(date()), vec(name(), 0..3)).prop_map(
-        |((gateway_name, state, reason, version, node, venue), (n, protocol_version), time, trading_day, halted)| {
+    (who, counts, timestamp(), of(date()), (vec(name(), 0..3), vec(halt(), 0..3))).prop_map(
+        |((gateway_name, state, reason, version, node, venue), (n, protocol_version), time, trading_day, halts)| {
+            let (halted, halts) = halts;
             Status {
                 gateway_name,
                 state,
@@ -386,6 +388,7 @@ pub fn status() -> impl Strategy<Value = Status> {
                 venue,
                 trading_day,
                 halted,
+                halts,
                 subscriptions: n[2],
                 contracts: n[3],
                 ticks: n[4],
@@ -393,6 +396,22 @@ pub fn status() -> impl Strategy<Value = Status> {
                 journal_pending: n[6],
                 snapshot_seq: n[7],
             }
+        },
+    )
+}
+
+pub fn halt() -> impl Strategy<Value = HaltEntry> {
+    const SCOPES: [HaltScope; 4] = [HaltScope::All, HaltScope::Gateway, HaltScope::Account, HaltScope::Owner];
+    (member(&SCOPES), name(), text(), any::<[bool; 4]>(), timestamp(), of(name())).prop_map(
+        |(scope, target, reason, [reduce_only, cancel, external, local], since, by)| HaltEntry {
+            target: HaltTarget::new(scope, target),
+            reason,
+            reduce_only,
+            since,
+            cancel,
+            external,
+            by,
+            local,
         },
     )
 }

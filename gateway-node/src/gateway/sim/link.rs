@@ -47,6 +47,7 @@ pub(super) enum Ask {
 }
 
 /// A message of the venue.
+#[allow(clippy::large_enum_variant)] // nearly all of them are events
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Say {

@@ -40,7 +40,8 @@ struct Desk {
     day_began: HashMap<InstrumentId, u64>,
     trades: VecDeque<VenueTrade>,
     arrivals: u64,
-    trade_count: u64,
+    /// Trades of each exchange and side: they count by themselves, as at real exchanges, and so trade ids repeat.
+    trade_counts: HashMap<(protocol::Exchange, Direction), u64>,
 }
 
 impl Exchange {
@@ -56,7 +57,7 @@ impl Exchange {
             day_began: HashMap::new(),
             trades: VecDeque::new(),
             arrivals: 0,
-            trade_count: 0,
+            trade_counts: HashMap::new(),
         };
         Exchange { markets, desk, day: None }
     }
@@ -468,9 +469,11 @@ impl Desk {
     fn fill(&mut self, market: &Market, fill: Fill, out: &mut Vec<VenueEvent>) {
         let Some(entry) = self.entries.get_mut(&fill.leg.entry) else { return };
         let offset = entry.add_traded(fill.leg.direction, fill.volume);
+        let counted = (entry.instrument().exchange, fill.leg.direction);
+        let count = self.trade_counts.get(&counted).copied().unwrap_or_default();
         let trade = VenueTrade {
             reference: entry.reference().clone(),
-            tradeid: format!("{}-{}", self.session, self.trade_count + 1).into(),
+            tradeid: format!("{}-{}", self.session, count + 1).into(),
             instrument: entry.instrument().clone(),
             direction: fill.leg.direction,
             offset,
@@ -486,7 +489,7 @@ impl Desk {
 
     /// Counts a trade that its order or quote has counted already.
     fn book(&mut self, leg: Leg, trade: VenueTrade) {
-        self.trade_count += 1;
+        *self.trade_counts.entry((trade.instrument.exchange, trade.direction)).or_default() += 1;
         self.books.settle(&trade.instrument, leg, trade.volume);
         self.books.apply(&trade);
         if self.entries.get(&leg.entry).is_some_and(|entry| !entry.is_active()) {

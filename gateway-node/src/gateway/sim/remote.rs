@@ -2,7 +2,7 @@
 //! one that writes.
 //!
 //! Commands wait in a bounded queue for the writing thread; when it is full they are refused as `Busy`. A command that
-//! could not be written within [`LATE`] gives the connection up instead: the node checked it a moment ago, and what it
+//! could not be written within a second gives the connection up instead: the node checked it a moment ago, and what it
 //! checked may not hold any more. Whatever happened to commands that were taken, `Disconnected` follows, and the
 //! snapshot of the next session says what became of them.
 
@@ -464,3 +464,6 @@ fn join(threads: Vec<JoinHandle<()>>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

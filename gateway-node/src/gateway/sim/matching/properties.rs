@@ -225,7 +225,8 @@ proptest! {
         let by_number: HashMap<u64, Option<&OrderRequest>> = (1..).zip(requests).collect();
         for events in &events {
             for trade in trades(events) {
-                prop_assert!(ids.insert(trade.tradeid.clone()), "a trade id came twice");
+                let id = (trade.instrument.exchange, trade.direction, trade.tradeid.clone());
+                prop_assert!(ids.insert(id), "a trade id came twice");
                 *filled.entry(trade.reference.number).or_default() += trade.volume;
                 prop_assert!(trade.volume > 0.0 && trade.volume.fract() == 0.0);
                 let Some(Some(request)) = by_number.get(&trade.reference.number) else { continue };

@@ -32,6 +32,8 @@ const HELD: Duration = Duration::from_millis(1);
 /// refused on the record.
 const LINGER: Duration = Duration::from_secs(60);
 
+/// Characters of a node's name that are kept.
+const LONGEST_NODE: usize = 128;
 /// How long connections may take to write what waits, when the venue stops.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -266,6 +268,7 @@ impl Desk {
             self.refuse_login(id, reason, is_final);
             return Ok(());
         }
+        let node = &node.chars().take(LONGEST_NODE).collect::<Name>();
         let mut out = Outcome::default();
         match self.counter.log_in(epoch, node, &mut out) {
             Ok(session) => {

@@ -1,0 +1,647 @@
+//! Halts: who may send no new orders, what the bucket that all gateways share makes of it, and what survives when that
+//! bucket does not.
+//!
+//! Of each target the latest record stands, whichever way it came: so copies agree, in whatever order they hear of it.
+//! A halt holds here before it is written anywhere; a resume only once the bucket has it. That the bucket has no record
+//! of a halt ends nothing: it is written back. Until the bucket was read once, everybody is halted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::halt::{HaltEntry, HaltRecord, HaltScope, HaltTarget, Resumed};
+use protocol::journal::Private;
+use protocol::rpc::{Halt, Halted, Resume};
+use protocol::value::OWNER_EXTERNAL;
+use protocol::{Contract, ErrorCode, InstrumentId, LogLevel, Name, RpcError, Timestamp};
+
+use super::{Approval, Caller, EVERYBODY, Effect, Effects, Engine, Now, ReplyTo, Submit, encode};
+use crate::reconcile::Target;
+use crate::risk::{self, Leg};
+
+/// Most targets that are halted at a time: one entry of the journal holds them all. More of them in the bucket halt
+/// everybody.
+const MAX_HALTS: usize = 256;
+/// Longest name of an owner or an account, in bytes.
+const MAX_NAME: usize = 128;
+/// Longest reason, in characters.
+const MAX_REASON: usize = 256;
+
+/// See the module.
+pub(super) struct Halts {
+    held: BTreeMap<HaltTarget, HaltEntry>,
+    /// Why everybody is halted: the bucket was not read yet, or holds too much. Since when, once a time is known.
+    unknown: Option<(String, Option<Timestamp>)>,
+}
+
+/// What is to be written to the bucket, and who waits for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HaltWrite {
+    /// The call, if one asked for it.
+    pub reply: Option<ReplyTo>,
+    /// What is wanted.
+    pub change: Change,
+}
+
+/// A change of one target in the bucket.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// It is halted.
+    Halt(HaltEntry),
+    /// It was halted all along: the bucket has lost it.
+    Restore(HaltEntry),
+    /// It is to take orders again.
+    Resume(Wish),
+}
+
+/// A resume, as the gateway that was asked sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wish {
+    /// What.
+    pub target: HaltTarget,
+    /// The halt that is to end, if one is known here.
+    pub known: Option<HaltEntry>,
+    /// Leave what opens halted.
+    pub reduce_only: bool,
+    /// The node's clock.
+    pub now: Timestamp,
+}
+
+impl Change {
+    /// What it is about.
+    #[must_use]
+    pub fn target(&self) -> &HaltTarget {
+        match self {
+            Change::Halt(entry) | Change::Restore(entry) => &entry.target,
+            Change::Resume(wish) => &wish.target,
+        }
+    }
+}
+
+/// What a change comes to, given what the bucket holds of its target.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// This is to be written in place of what is there, if that is still there.
+    Write(HaltRecord),
+    /// What is there stands; nothing, if nothing is there.
+    Keep(Option<HaltRecord>),
+    /// Halted again since, for whoever wanted to resume.
+    Conflict(HaltEntry),
+}
+
+/// Why a change is not in the bucket.
+#[derive(Debug, Clone, PartialEq)]
+pub enum WriteError {
+    /// Halted again since, for whoever wanted to resume.
+    Conflict(HaltEntry),
+    /// The bucket cannot be written, or nobody knows whether it was.
+    Unwritable(String),
+}
+
+/// What the bucket's edge has to say.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HaltNews {
+    /// All that the bucket holds.
+    Read(Vec<HaltRecord>),
+    /// It cannot be read, and why.
+    Unreadable(String),
+    /// A change was made, or could not be.
+    Written(Box<HaltWrite>, Result<Option<HaltRecord>, WriteError>),
+}
+
+/// What to make of a change.
+#[must_use]
+pub fn decide(change: &Change, current: Option<&HaltRecord>) -> Decision {
+    let stands = || Decision::Keep(current.cloned());
+    match (change, current) {
+        (Change::Halt(wanted), Some(HaltRecord::Halted(known))) => {
+            let merged = merge(known, wanted);
+            // Somebody halted it in the same words: one record is enough for both.
+            if is_alike(&merged, known) { stands() } else { Decision::Write(HaltRecord::Halted(merged)) }
+        }
+        (Change::Halt(wanted), Some(HaltRecord::Resumed(known))) => {
+            let since = later(wanted.since, known.at);
+            Decision::Write(HaltRecord::Halted(HaltEntry { since, local: false, ..wanted.clone() }))
+        }
+        (Change::Halt(entry) | Change::Restore(entry), None) => {
+            Decision::Write(HaltRecord::Halted(HaltEntry { local: false, ..entry.clone() }))
+        }
+        (Change::Restore(entry), Some(known)) if is_lost(entry, Some(known)) => {
+            let since = later(entry.since, known.at());
+            Decision::Write(HaltRecord::Halted(HaltEntry { since, local: false, ..entry.clone() }))
+        }
+        (Change::Restore(_), Some(_)) => stands(),
+        (Change::Resume(wish), Some(HaltRecord::Halted(halted)))
+            if wish.known.as_ref().is_none_or(|known| halted.since > known.since) =>
+        {
+            Decision::Conflict(halted.clone())
+        }
+        (Change::Resume(Wish { known: None, .. }), _) => stands(),
+        (Change::Resume(Wish { known: Some(known), .. }), Some(HaltRecord::Resumed(resumed)))
+            if resumed.at > known.since =>
+        {
+            stands()
+        }
+        (Change::Resume(Wish { target, known: Some(known), reduce_only, now }), current) => {
+            let at = later(later(*now, known.since), current.map_or(known.since, HaltRecord::at));
+            Decision::Write(if *reduce_only {
+                HaltRecord::Halted(HaltEntry {
+                    since: at,
+                    reduce_only: true,
+                    cancel: false,
+                    local: false,
+                    ..known.clone()
+                })
+            } else {
+                HaltRecord::Resumed(Resumed { target: target.clone(), at })
+            })
+        }
+    }
+}
+
+/// A halt of what is halted already: it never loosens what is there, and takes the place of it for whoever wants to
+/// resume.
+fn merge(known: &HaltEntry, wanted: &HaltEntry) -> HaltEntry {
+    let reason = if wanted.reason.is_empty() { &known.reason } else { &wanted.reason };
+    HaltEntry {
+        reason: reason.clone(),
+        reduce_only: known.reduce_only && wanted.reduce_only,
+        by: known.by.clone().filter(|by| Some(by) == wanted.by.as_ref()),
+        since: later(wanted.since, known.since),
+        local: false,
+        ..wanted.clone()
+    }
+}
+
+fn is_alike(one: &HaltEntry, other: &HaltEntry) -> bool {
+    HaltEntry { since: other.since, local: other.local, ..one.clone() } == *other
+}
+
+/// Whether the bucket has lost a halt: it has no record of its target, or one that came before.
+fn is_lost(entry: &HaltEntry, recorded: Option<&HaltRecord>) -> bool {
+    match recorded {
+        None => true,
+        Some(HaltRecord::Halted(known)) => known.since < entry.since,
+        // A resume is always later than what it ends: one of the same time was of something else.
+        Some(HaltRecord::Resumed(known)) => known.at <= entry.since,
+    }
+}
+
+/// This time, or if that is not later, the next one after the other.
+fn later(time: Timestamp, than: Timestamp) -> Timestamp {
+    // At the end of the calendar there is no later.
+    let next = than.checked_add_signed(chrono::TimeDelta::microseconds(1)).unwrap_or(than);
+    time.max(next)
+}
+
+impl Halts {
+    /// What a journal says; an earlier version's has owners and reasons only, and they held on this gateway.
+    pub fn new(gateway: &Name, owners: BTreeMap<Name, String>, entries: Option<Vec<HaltEntry>>) -> Halts {
+        let entries = entries.unwrap_or_else(|| {
+            let entry = |(owner, reason): (Name, String)| HaltEntry {
+                target: if owner == EVERYBODY {
+                    HaltTarget::new(HaltScope::Gateway, gateway.clone())
+                } else {
+                    HaltTarget::new(HaltScope::Owner, owner)
+                },
+                reason,
+                reduce_only: false,
+                since: chrono::DateTime::UNIX_EPOCH.fixed_offset(),
+                cancel: false,
+                external: false,
+                by: None,
+                local: true,
+            };
+            owners.into_iter().map(entry).collect()
+        });
+        Halts {
+            held: entries.into_iter().map(|entry| (entry.target.clone(), entry)).collect(),
+            unknown: Some(("they were not read yet".to_owned(), None)),
+        }
+    }
+
+    /// As a journal holds them: for earlier versions, and in full.
+    pub fn to_journal(&self) -> (BTreeMap<Name, String>, Vec<HaltEntry>) {
+        let owner = |entry: &HaltEntry| (owner_of(&entry.target), entry.reason.clone());
+        (self.held.values().map(owner).collect(), self.held.values().cloned().collect())
+    }
+}
+
+/// The owner that a halt is of, in the words of those who know owners only.
+fn owner_of(target: &HaltTarget) -> Name {
+    if target.scope == HaltScope::Owner { target.target.clone() } else { Name::const_new(EVERYBODY) }
+}
+
+impl Engine {
+    /// As a journal holds the halts: for earlier versions, and in full.
+    #[must_use]
+    pub fn journalled_halts(&self) -> (BTreeMap<Name, String>, Vec<HaltEntry>) {
+        self.halts.to_journal()
+    }
+
+    /// Owners that may send no new orders at all; `*` stands for everybody.
+    pub(super) fn halted_owners(&self) -> Vec<Name> {
+        let full = self.halts.held.values().filter(|entry| !entry.reduce_only && self.concerns(&entry.target));
+        let mut owners: BTreeSet<Name> = full.map(|entry| owner_of(&entry.target)).collect();
+        if self.halts.unknown.is_some() {
+            owners.insert(Name::const_new(EVERYBODY));
+        }
+        owners.into_iter().collect()
+    }
+
+    /// The halts that concern this gateway, for people; one that stands for all that is not known among them.
+    pub(super) fn shown_halts(&self, now: Timestamp) -> Vec<HaltEntry> {
+        let unknown = self.halts.unknown.as_ref().map(|(why, since)| HaltEntry {
+            target: HaltTarget::new(HaltScope::Gateway, self.options.gateway.clone()),
+            reason: unknown_reason(why),
+            reduce_only: false,
+            since: since.unwrap_or(now),
+            cancel: false,
+            external: false,
+            by: None,
+            local: true,
+        });
+        let held = self.halts.held.values().filter(|entry| self.concerns(&entry.target)).cloned();
+        unknown.into_iter().chain(held).collect()
+    }
+
+    fn halted(&self, now: Timestamp) -> Halted {
+        Halted { halted: self.halted_owners(), halts: self.shown_halts(now) }
+    }
+
+    /// Whether a target has anything to do with this gateway. Until the venue has told the accounts, every one may be
+    /// among them.
+    fn concerns(&self, target: &HaltTarget) -> bool {
+        match target.scope {
+            HaltScope::All | HaltScope::Owner | HaltScope::Unknown => true,
+            HaltScope::Gateway => target.target == self.options.gateway,
+            HaltScope::Account => self.state.accounts().is_empty() || self.state.account(&target.target).is_some(),
+        }
+    }
+
+    fn covers(&self, target: &HaltTarget, owner: &Name) -> bool {
+        self.concerns(target) && (target.scope != HaltScope::Owner || target.target == *owner)
+    }
+
+    /// Whether this owner may send anything new at all.
+    ///
+    /// # Errors
+    /// `HALTED`, with who is halted and why.
+    pub(super) fn check_not_halted(&self, owner: &Name) -> Result<(), RpcError> {
+        if let Some((why, _)) = &self.halts.unknown {
+            return Err(RpcError::new(ErrorCode::Halted, format!("new orders are halted: {}", unknown_reason(why))));
+        }
+        match self.halts.held.values().find(|entry| !entry.reduce_only && self.covers(&entry.target, owner)) {
+            None => Ok(()),
+            Some(entry) => Err(refuse(entry, "")),
+        }
+    }
+
+    /// Whether this owner may send this, where only what lessens a position is taken.
+    ///
+    /// # Errors
+    /// `HALTED`, with who is halted, why, and what the order would do.
+    pub(super) fn check_lessens(&self, owner: &Name, legs: &[Leg], contract: &Contract) -> Result<(), RpcError> {
+        let Some(entry) = self.halts.held.values().find(|e| e.reduce_only && self.covers(&e.target, owner)) else {
+            return Ok(());
+        };
+        risk::lessens(legs, contract, &self.state, &self.counters)
+            .map_err(|what| refuse(entry, &format!("; only what lessens a position is taken: {what}")))
+    }
+
+    /// The last look before the venue: what was halted while an order waited for the journal stays here.
+    pub(super) fn check_not_halted_since(&self, submit: &Submit) -> Result<(), RpcError> {
+        let owner = &submit.key.owner;
+        self.check_not_halted(owner)?;
+        if !self.halts.held.values().any(|entry| entry.reduce_only && self.covers(&entry.target, owner)) {
+            return Ok(());
+        }
+        // It counts among what works already.
+        let none_more = |leg: Leg| Leg { volume: 0.0, ..leg };
+        match &submit.approval {
+            Approval::Order(order) => {
+                let contract = self.contract(&order.instrument())?;
+                self.check_lessens(owner, &Leg::of_order(order).map(none_more), contract)
+            }
+            Approval::Quote(quote) => {
+                let contract = self.contract(&quote.instrument())?;
+                self.check_lessens(owner, &Leg::of_quote(quote).map(none_more), contract)
+            }
+        }
+    }
+
+    pub(super) fn halt(
+        &mut self,
+        now: Now,
+        reply: ReplyTo,
+        caller: &Caller,
+        request: Halt,
+        out: &mut Effects,
+    ) -> Result<(), RpcError> {
+        let target = self.halt_target(caller, request.owner, request.account, request.all)?;
+        if request.external && !request.cancel {
+            return Err(bad("external: says what to cancel, so it goes with cancel"));
+        }
+        if request.external && target.scope == HaltScope::Owner {
+            return Err(bad("external: orders found at the venue are no owner's: leave out owner, or external"));
+        }
+        if self.halts.held.len() >= MAX_HALTS && !self.halts.held.contains_key(&target) {
+            return Err(RpcError::new(
+                ErrorCode::Overloaded,
+                format!("{MAX_HALTS} targets are halted already: halt everybody, or resume somebody"),
+            ));
+        }
+        let wanted = HaltEntry {
+            target: target.clone(),
+            reason: request.reason.chars().take(MAX_REASON).collect(),
+            reduce_only: request.reduce_only,
+            since: now.wall,
+            cancel: request.cancel,
+            external: request.external,
+            by: (!caller.sees_all).then(|| caller.owner.clone()),
+            local: true,
+        };
+        let known = self.halts.held.get(&target);
+        let entry = known.map_or_else(|| wanted.clone(), |known| HaltEntry { local: true, ..merge(known, &wanted) });
+        // What is asked for now is told from what was asked for before by when it was.
+        let wanted = HaltEntry { since: entry.since, ..wanted };
+        // Halted already: a new reason is news, but not worth filling a journal that is stuck.
+        let is_stricter = known.is_none_or(|known| known.reduce_only && !entry.reduce_only);
+        let is_news = known.is_none_or(|known| !is_alike(known, &entry));
+        if is_stricter || (is_news && !self.journal_is_behind()) {
+            self.hold(now, entry.clone(), out);
+            self.journal_halts(out);
+        }
+        if request.cancel {
+            self.cancel_covered(now, &entry, out);
+        }
+        out.push(Effect::WriteHalt(Box::new(HaltWrite { reply: Some(reply), change: Change::Halt(wanted) })));
+        Ok(())
+    }
+
+    pub(super) fn resume(
+        &mut self,
+        now: Now,
+        reply: ReplyTo,
+        caller: &Caller,
+        request: Resume,
+        out: &mut Effects,
+    ) -> Result<(), RpcError> {
+        let target = self.halt_target(caller, request.owner, request.account, request.all)?;
+        self.check_journal_keeps_up()?;
+        let known = self.halts.held.get(&target).cloned();
+        if !caller.sees_all && known.as_ref().is_some_and(|known| known.by.as_ref() != Some(&caller.owner)) {
+            return Err(RpcError::new(
+                ErrorCode::NotPermitted,
+                format!("{target} was halted by whoever runs the gateways, who alone can resume it"),
+            ));
+        }
+        let wish = Wish { target, known, reduce_only: request.reduce_only, now: now.wall };
+        out.push(Effect::WriteHalt(Box::new(HaltWrite { reply: Some(reply), change: Change::Resume(wish) })));
+        Ok(())
+    }
+
+    /// What a call names. Whoever sees all may halt anything; an owner itself.
+    fn halt_target(
+        &self,
+        caller: &Caller,
+        owner: Option<Name>,
+        account: Option<Name>,
+        all: bool,
+    ) -> Result<HaltTarget, RpcError> {
+        if usize::from(owner.is_some()) + usize::from(account.is_some()) + usize::from(all) > 1 {
+            return Err(bad("write one of owner, account and all; none of them for everybody on this gateway"));
+        }
+        if owner.as_ref().or(account.as_ref()).is_some_and(|name| name.is_empty() || name.len() > MAX_NAME) {
+            return Err(bad(&format!("owner, account: write a name of 1 to {MAX_NAME} bytes")));
+        }
+        if (account.is_some() || all) && !caller.sees_all {
+            return Err(RpcError::new(ErrorCode::NotPermitted, format!("{} may halt itself only", caller.owner)));
+        }
+        Ok(match (owner, account) {
+            (_, Some(account)) => HaltTarget::new(HaltScope::Account, account),
+            _ if all => HaltTarget::new(HaltScope::All, ""),
+            (None, None) if caller.sees_all => HaltTarget::new(HaltScope::Gateway, self.options.gateway.clone()),
+            (Some(owner), None) if owner == EVERYBODY && caller.sees_all => {
+                HaltTarget::new(HaltScope::Gateway, self.options.gateway.clone())
+            }
+            (Some(owner), None) if owner == OWNER_EXTERNAL => {
+                return Err(bad("owner: `external` stands for orders that nobody here sent: to cancel them, write \
+                     cancel and external"));
+            }
+            (owner, None) => HaltTarget::new(HaltScope::Owner, caller.owner_of(owner.as_ref())?),
+        })
+    }
+
+    /// The bucket's edge has something to say.
+    pub fn on_halt_news(&mut self, now: Now, news: HaltNews, out: &mut Effects) {
+        match news {
+            HaltNews::Read(records) => self.on_halts_read(now, &records, out),
+            HaltNews::Unreadable(why) => match &mut self.halts.unknown {
+                Some((known, since)) => {
+                    since.get_or_insert(now.wall);
+                    known.clone_from(&why);
+                    self.log(now, LogLevel::Critical, format!("new orders are halted: {}", unknown_reason(&why)), out);
+                }
+                None => {
+                    let line = format!("halts elsewhere are not heard of, and what is halted stays so: {why}");
+                    self.log(now, LogLevel::Error, line, out);
+                }
+            },
+            HaltNews::Written(write, outcome) => self.on_halt_written(now, &write, outcome, out),
+        }
+    }
+
+    /// All that the bucket holds.
+    fn on_halts_read(&mut self, now: Now, records: &[HaltRecord], out: &mut Effects) {
+        let halted =
+            records.iter().filter(|r| matches!(r, HaltRecord::Halted(_)) && !is_other_gateways(self, r.target()));
+        if halted.count() > MAX_HALTS {
+            let why = format!("the bucket holds more than {MAX_HALTS}");
+            self.log(now, LogLevel::Critical, format!("new orders are halted: {}", unknown_reason(&why)), out);
+            self.halts.unknown = Some((why, Some(now.wall)));
+            return;
+        }
+        let mut changed = false;
+        for record in records {
+            if is_other_gateways(self, record.target()) {
+                continue;
+            }
+            match (self.halts.held.get_mut(record.target()), record) {
+                // What waits to be written is later than what was read. But nothing loosens what is halted elsewhere.
+                (Some(held), HaltRecord::Halted(entry)) if held.local => {
+                    changed |= held.reduce_only && !entry.reduce_only;
+                    held.reduce_only &= entry.reduce_only;
+                    continue;
+                }
+                // Made in the same microsecond, in a bucket that was wiped in between: both hold.
+                (Some(held), HaltRecord::Halted(entry)) if held.since == entry.since && !is_alike(held, entry) => {
+                    *held = HaltEntry { local: true, ..merge(entry, held) };
+                    changed = true;
+                    continue;
+                }
+                (Some(held), _) if held.local || record.at() <= held.since => continue,
+                _ => {}
+            }
+            match record {
+                HaltRecord::Halted(entry) => {
+                    let entry = HaltEntry { local: false, ..entry.clone() };
+                    self.hold(now, entry.clone(), out);
+                    if entry.cancel {
+                        self.cancel_covered(now, &entry, out);
+                    }
+                    changed = true;
+                }
+                HaltRecord::Resumed(resumed) => changed |= self.let_go(now, &resumed.target, out),
+            }
+        }
+        if changed {
+            self.journal_halts(out);
+        }
+        let recorded: BTreeMap<&HaltTarget, &HaltRecord> = records.iter().map(|r| (r.target(), r)).collect();
+        for entry in self.halts.held.values() {
+            let change = match (entry.local, is_lost(entry, recorded.get(&entry.target).copied())) {
+                _ if entry.target.scope == HaltScope::Unknown => continue,
+                (true, _) => Change::Halt(entry.clone()),
+                (false, true) => Change::Restore(entry.clone()),
+                (false, false) => continue,
+            };
+            out.push(Effect::WriteHalt(Box::new(HaltWrite { reply: None, change })));
+        }
+        if self.halts.unknown.take().is_some() {
+            self.log(now, LogLevel::Info, "the halts are known", out);
+        }
+    }
+
+    fn on_halt_written(
+        &mut self,
+        now: Now,
+        write: &HaltWrite,
+        outcome: Result<Option<HaltRecord>, WriteError>,
+        out: &mut Effects,
+    ) {
+        let answer = match outcome {
+            Ok(record) => {
+                if let Some(record) = record {
+                    self.on_recorded(now, &write.change, record, out);
+                }
+                encode(&self.halted(now.wall))
+            }
+            Err(WriteError::Conflict(entry)) => Err(RpcError::new(
+                ErrorCode::Halted,
+                format!(
+                    "{} was halted again at {} ({}): look, then resume once more",
+                    entry.target, entry.since, entry.reason
+                ),
+            )),
+            Err(WriteError::Unwritable(why)) => Err(match &write.change {
+                Change::Halt(_) | Change::Restore(_) => {
+                    let line = format!("halted on this gateway only: {why}; the others follow when it can be written");
+                    self.log(now, LogLevel::Error, format!("{}: {line}", write.change.target()), out);
+                    RpcError::new(ErrorCode::PartlyDone, line)
+                }
+                Change::Resume(_) => RpcError::new(ErrorCode::NotReady, format!("still halted: {why}")),
+            }),
+        };
+        if let Some(reply) = write.reply {
+            out.push(Effect::Reply(reply, answer));
+        }
+    }
+
+    /// The bucket has it. A halt that was asked for here since then stands until it is its turn.
+    fn on_recorded(&mut self, now: Now, change: &Change, record: HaltRecord, out: &mut Effects) {
+        let held = self.halts.held.get(record.target());
+        let is_overtaken = held.is_some_and(|held| {
+            held.local
+                && match change {
+                    Change::Halt(wanted) | Change::Restore(wanted) => held.since != wanted.since,
+                    Change::Resume(wish) => wish.known.as_ref().is_none_or(|known| held.since > known.since),
+                }
+        });
+        if is_overtaken {
+            return;
+        }
+        match record {
+            HaltRecord::Halted(entry) if held.is_none_or(|held| held.local || held.since < entry.since) => {
+                self.hold(now, entry, out);
+            }
+            HaltRecord::Resumed(resumed) if held.is_some_and(|held| held.since < resumed.at) => {
+                self.let_go(now, &resumed.target, out);
+            }
+            _ => return,
+        }
+        self.journal_halts(out);
+    }
+
+    fn hold(&mut self, now: Now, entry: HaltEntry, out: &mut Effects) {
+        let known = self.halts.held.get(&entry.target);
+        if known.is_none_or(|known| !is_alike(known, &entry)) {
+            let how = if entry.reduce_only { "halted but for what lessens a position" } else { "halted" };
+            self.log(now, LogLevel::Warning, format!("{how}: {}: {}", entry.target, entry.reason), out);
+        }
+        self.halts.held.insert(entry.target.clone(), entry);
+    }
+
+    fn let_go(&mut self, now: Now, target: &HaltTarget, out: &mut Effects) -> bool {
+        let was_held = self.halts.held.remove(target).is_some();
+        if was_held {
+            self.log(now, LogLevel::Warning, format!("resumed: {target}"), out);
+        }
+        was_held
+    }
+
+    fn journal_halts(&mut self, out: &mut Effects) {
+        let (halts, entries) = self.halts.to_journal();
+        self.record_private(Private::Halts { halts, entries: Some(entries) }, out);
+    }
+
+    /// A venue that is logged in again may still work what a halt was to cancel.
+    pub(super) fn cancel_what_is_halted(&mut self, now: Now, out: &mut Effects) {
+        let due: Vec<HaltEntry> = self.halts.held.values().filter(|e| e.cancel && !e.reduce_only).cloned().collect();
+        for entry in due {
+            self.cancel_covered(now, &entry, out);
+        }
+    }
+
+    /// Cancels what works and is covered by a halt; of one that only halts what opens, what opens. No limit on cancels
+    /// holds this up.
+    fn cancel_covered(&mut self, now: Now, entry: &HaltEntry, out: &mut Effects) {
+        let is_covered =
+            |owner: &Name| self.covers(&entry.target, owner) && (entry.external || owner != OWNER_EXTERNAL);
+        let opens = |instrument: InstrumentId, legs: &[Leg]| match self.contracts.get(&instrument) {
+            Some(contract) => risk::lessens(legs, contract, &self.state, &self.counters).is_err(),
+            None => true,
+        };
+        // What works is among what works already.
+        let none_more = |leg: Leg| Leg { volume: 0.0, ..leg };
+        let orders = self.state.active_orders().filter(|order| {
+            is_covered(&order.owner)
+                && (!entry.reduce_only || opens(order.instrument(), &Leg::of_working(order).map(none_more)))
+        });
+        let orders = orders.map(|order| Target::Order(order.into()));
+        let quotes = self.state.active_quotes().filter(|quote| {
+            is_covered(&quote.owner)
+                && (!entry.reduce_only || opens(quote.instrument(), &Leg::of_working_quote(quote).map(none_more)))
+        });
+        let targets: Vec<Target> = orders.chain(quotes.map(|quote| Target::Quote(quote.into()))).collect();
+        let _ = self.cancel_each(now, targets, out);
+    }
+}
+
+fn is_other_gateways(engine: &Engine, target: &HaltTarget) -> bool {
+    target.scope == HaltScope::Gateway && target.target != engine.options.gateway
+}
+
+fn unknown_reason(why: &str) -> String {
+    format!("the halts in the NATS bucket `{}` are not known: {why}", protocol::halt::BUCKET)
+}
+
+fn refuse(entry: &HaltEntry, more: &str) -> RpcError {
+    let reason = if entry.reason.is_empty() { "no reason given" } else { &entry.reason };
+    RpcError::new(ErrorCode::Halted, format!("new orders are halted for {}: {reason}{more}", entry.target))
+}
+
+fn bad(message: &str) -> RpcError {
+    RpcError::new(ErrorCode::BadRequest, message)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,326 @@
+//! The KV bucket of halts: reads all of it whenever it changed, and writes what one gateway halts and resumes. What any
+//! of it means is decided in `engine::halts`.
+//!
+//! The server tells of every record that it has stored; and once a second the bucket's position is looked at all the
+//! same, so that a broken connection, a server that restarts or a bucket made anew costs a second and no halt.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use async_nats::jetstream::context::{Context, GetStreamErrorKind};
+use async_nats::jetstream::kv::{self, Store, UpdateErrorKind};
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Republish, Stream};
+use async_nats::{HeaderMap, Subscriber};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use protocol::halt::{BUCKET, HaltEntry, HaltRecord, HaltScope, HaltTarget};
+use protocol::{codec, subject};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tracing::debug;
+
+use crate::engine::halts::{Decision, HaltNews, HaltWrite, WriteError, decide};
+
+/// Changes that wait to be written; one more is not written, and its caller told so.
+const MAX_WRITES: usize = 64;
+/// News that wait for the gateway's loop; when full the edge waits, and reads the bucket's latest when it goes on.
+const MAX_NEWS: usize = 64;
+/// How often the bucket is looked at without being told of a change.
+const LOOK: Duration = Duration::from_millis(500);
+/// After a change could not be written, the bucket is read again (and the gateway tries again) this much later.
+const RETRY: Duration = Duration::from_secs(5);
+/// How long one question may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a change may take, however often somebody else's comes first.
+const WRITE_PATIENCE: Duration = Duration::from_secs(5);
+/// Most bytes of the bucket: some ten thousand targets that were ever halted. A full one takes no new target; it is
+/// then halted on its own gateway only, and whoever asked is told.
+const MAX_BYTES: i64 = 8 << 20;
+/// Most bytes of a record.
+const MAX_RECORD: i32 = 8 << 10;
+
+/// A gateway's end of the bucket.
+pub struct HaltsLink {
+    /// What is heard of it.
+    pub news: mpsc::Receiver<HaltNews>,
+    writes: mpsc::Sender<HaltWrite>,
+}
+
+impl HaltsLink {
+    /// Begins to read. It ends when the link is dropped. `replicas` are the copies in a cluster, where the bucket is yet
+    /// to be made.
+    #[must_use]
+    pub fn start(context: Context, replicas: usize) -> HaltsLink {
+        let (tell, news) = mpsc::channel(MAX_NEWS);
+        let (writes, wanted) = mpsc::channel(MAX_WRITES);
+        let edge = Edge { context, replicas, tell, store: None, seen: None, is_told: false, again: None };
+        tokio::spawn(edge.run(wanted));
+        HaltsLink { news, writes }
+    }
+
+    /// Hands over a change; what came of it arrives with the news.
+    ///
+    /// # Errors
+    /// The change, if too many wait already.
+    pub fn write(&self, write: Box<HaltWrite>) -> Result<(), (Box<HaltWrite>, WriteError)> {
+        self.writes.try_send(*write).map_err(|refused| {
+            let why = format!("{MAX_WRITES} changes wait for the NATS bucket `{BUCKET}` already");
+            (Box::new(refused.into_inner()), WriteError::Unwritable(why))
+        })
+    }
+}
+
+/// How far the bucket has come: made when, at which sequence, with how many records.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Position {
+    created: i128,
+    last: u64,
+    first: u64,
+    records: u64,
+    /// Whether all of it was read, as far as can be told.
+    complete: bool,
+}
+
+struct Edge {
+    context: Context,
+    replicas: usize,
+    tell: mpsc::Sender<HaltNews>,
+    /// The bucket, once it was found.
+    store: Option<Store>,
+    /// What was read last; nothing if it must be read in any case.
+    seen: Option<Position>,
+    /// Whether the gateway was told that the bucket cannot be read.
+    is_told: bool,
+    /// When to read it again although nothing changed.
+    again: Option<Instant>,
+}
+
+impl Edge {
+    async fn run(mut self, mut wanted: mpsc::Receiver<HaltWrite>) {
+        let mut changes = self.context.client().subscribe(subject::HALTS_CHANGED).await.ok();
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                write = wanted.recv() => {
+                    let Some(write) = write else { return };
+                    let outcome = self.write(&write).await;
+                    if matches!(outcome, Err(WriteError::Unwritable(_))) {
+                        self.again = Some(Instant::now() + RETRY);
+                    }
+                    if self.tell.send(HaltNews::Written(Box::new(write), outcome)).await.is_err() {
+                        return;
+                    }
+                }
+                () = told(&mut changes) => self.look().await,
+                _ = look.tick() => self.look().await,
+            }
+        }
+    }
+
+    /// Reads the bucket if it is not as it was.
+    async fn look(&mut self) {
+        if self.again.is_some_and(|again| again <= Instant::now()) {
+            (self.again, self.seen) = (None, None);
+        }
+        match self.read_changes().await {
+            Ok(None) => {}
+            Ok(Some((position, records))) => {
+                self.seen = Some(position);
+                self.is_told = false;
+                let _ = self.tell.send(HaltNews::Read(records)).await;
+            }
+            Err(error) => {
+                (self.seen, self.store) = (None, None);
+                if !std::mem::replace(&mut self.is_told, true) {
+                    let _ = self.tell.send(HaltNews::Unreadable(format!("{error:#}"))).await;
+                }
+            }
+        }
+    }
+
+    async fn read_changes(&mut self) -> anyhow::Result<Option<(Position, Vec<HaltRecord>)>> {
+        let store = self.open().await?;
+        let info = store.stream.cached_info();
+        let position = Position {
+            created: info.created.unix_timestamp_nanos(),
+            last: info.state.last_sequence,
+            first: info.state.first_sequence,
+            records: info.state.messages,
+            complete: true,
+        };
+        if self.seen == Some(position) {
+            return Ok(None);
+        }
+        let (newest, records) = read_all(&store).await?;
+        // A copy of the bucket may lag behind its leader: then it is read once more. Twice the same is what there is.
+        let complete = newest >= position.last || self.seen == Some(Position { complete: false, ..position });
+        Ok(Some((Position { complete, ..position }, records)))
+    }
+
+    /// The bucket as its leader has it now; it is made if there is none.
+    async fn open(&mut self) -> anyhow::Result<Store> {
+        let opening = async {
+            if let Some(mut store) = self.store.take() {
+                store.stream.info().await.context("looking at it")?;
+                return Ok(store);
+            }
+            match self.context.get_stream(format!("KV_{BUCKET}")).await {
+                Ok(_) => {}
+                Err(error) => match error.kind() {
+                    GetStreamErrorKind::JetStream(known) if known.code() == 404 => self.make().await?,
+                    _ => return Err(error).context("looking at it"),
+                },
+            }
+            self.context.get_key_value(BUCKET).await.context("looking at it")
+        };
+        let store = timeout(PATIENCE, opening)
+            .await
+            .with_context(|| format!("the NATS bucket `{BUCKET}` does not answer"))?
+            .with_context(|| format!("the NATS bucket `{BUCKET}` cannot be opened"))?;
+        self.store = Some(store.clone());
+        Ok(store)
+    }
+
+    async fn make(&self) -> anyhow::Result<()> {
+        let config = kv::Config {
+            bucket: BUCKET.to_owned(),
+            description: "Gatemesh: what is halted".to_owned(),
+            max_value_size: MAX_RECORD,
+            history: 1,
+            max_bytes: MAX_BYTES,
+            num_replicas: self.replicas,
+            republish: Some(Republish {
+                source: format!("$KV.{BUCKET}.>"),
+                destination: subject::HALTS_CHANGED.to_owned(),
+                headers_only: true,
+            }),
+            ..Default::default()
+        };
+        self.context.create_key_value(config).await.map(drop).context("making it")
+    }
+
+    /// Makes a change on top of whatever is there, and on nothing else.
+    async fn write(&mut self, write: &HaltWrite) -> Result<Option<HaltRecord>, WriteError> {
+        let unwritable = |why: String| WriteError::Unwritable(why);
+        let key = write.change.target().key();
+        let changing = async {
+            let store = self.open().await.map_err(|error| unwritable(format!("{error:#}")))?;
+            loop {
+                let (revision, current) = last_of(&store.stream, &store.prefix, &key).await?;
+                let record = match decide(&write.change, current.as_ref()) {
+                    Decision::Keep(record) => return Ok(record),
+                    Decision::Conflict(entry) => return Err(WriteError::Conflict(entry)),
+                    Decision::Write(record) => record,
+                };
+                let bytes = codec::encode(&record).map_err(|error| unwritable(error.to_string()))?;
+                match store.update(&key, bytes.into(), revision).await {
+                    Ok(_) => return Ok(Some(record)),
+                    // Somebody else's came first, or ours was stored and the answer lost: look again.
+                    Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => {}
+                    Err(error) if error.kind() == UpdateErrorKind::TimedOut => {}
+                    Err(error) => {
+                        return Err(unwritable(format!("the NATS bucket `{BUCKET}` cannot be written: {error}")));
+                    }
+                }
+            }
+        };
+        let outcome = timeout(WRITE_PATIENCE, changing).await.unwrap_or_else(|_| {
+            let seconds = WRITE_PATIENCE.as_secs();
+            Err(unwritable(format!("the NATS bucket `{BUCKET}` did not take it in {seconds} s")))
+        });
+        if let Err(error) = &outcome {
+            debug!(key, ?error, "a halt or a resume was not written");
+        }
+        outcome
+    }
+}
+
+/// Waits until the server tells of changes. Those that have come together are one.
+async fn told(changes: &mut Option<Subscriber>) {
+    let Some(subscriber) = changes else { return std::future::pending().await };
+    if subscriber.next().await.is_none() {
+        *changes = None;
+        return;
+    }
+    while subscriber.next().now_or_never().flatten().is_some() {}
+}
+
+/// Revision and record of a key, from the stream's leader: a copy may not have heard of the latest.
+async fn last_of(stream: &Stream, prefix: &str, key: &str) -> Result<(u64, Option<HaltRecord>), WriteError> {
+    match stream.get_last_raw_message_by_subject(&format!("{prefix}{key}")).await {
+        Ok(message) => Ok((
+            message.sequence,
+            record_of(key, Some(&message.headers), &message.payload, message.time.unix_timestamp_nanos()),
+        )),
+        Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok((0, None)),
+        Err(error) => Err(WriteError::Unwritable(format!("the NATS bucket `{BUCKET}` cannot be read: {error}"))),
+    }
+}
+
+/// The newest revision, and every record.
+async fn read_all(store: &Store) -> anyhow::Result<(u64, Vec<HaltRecord>)> {
+    let reading = async {
+        let config = pull::OrderedConfig {
+            deliver_policy: DeliverPolicy::LastPerSubject,
+            filter_subject: format!("{}>", store.prefix),
+            ..Default::default()
+        };
+        let consumer = store.stream.create_consumer(config).await?;
+        let (mut newest, mut records) = (0, Vec::new());
+        if consumer.cached_info().num_pending == 0 {
+            return anyhow::Ok((newest, records));
+        }
+        let mut messages = consumer.messages().await?;
+        while let Some(message) = messages.try_next().await? {
+            let (sequence, pending, time) = message
+                .info()
+                .map(|info| (info.stream_sequence, info.pending, info.published.unix_timestamp_nanos()))
+                .map_err(|error| anyhow::anyhow!("a record without its revision: {error}"))?;
+            newest = newest.max(sequence);
+            let key = message.subject.strip_prefix(store.prefix.as_str()).unwrap_or_default();
+            records.extend(record_of(key, message.headers.as_ref(), &message.payload, time));
+            if pending == 0 {
+                break;
+            }
+        }
+        Ok((newest, records))
+    };
+    timeout(PATIENCE, reading)
+        .await
+        .with_context(|| format!("the NATS bucket `{BUCKET}` did not send its records"))?
+        .with_context(|| format!("reading the NATS bucket `{BUCKET}`"))
+}
+
+/// What a key holds. A key that somebody deleted by other means than `resume` holds nothing, which ends no halt. What is
+/// not understood is a halt: of what its key says, or of everything.
+fn record_of(key: &str, headers: Option<&HeaderMap>, payload: &[u8], stored_nanos: i128) -> Option<HaltRecord> {
+    if headers.is_some_and(|headers| headers.get("KV-Operation").is_some()) {
+        return None;
+    }
+    let target = HaltTarget::of_key(key);
+    match codec::decode::<HaltRecord>(payload) {
+        Ok(record) if *record.target() == target => Some(record),
+        // A newer version's: its scope is unknown here, its key is not.
+        Ok(HaltRecord::Halted(entry)) if entry.target.scope == HaltScope::Unknown => {
+            Some(HaltRecord::Halted(HaltEntry { target, ..entry }))
+        }
+        Ok(HaltRecord::Resumed(resumed)) if resumed.target.scope == HaltScope::Unknown => {
+            Some(HaltRecord::Resumed(protocol::halt::Resumed { target, ..resumed }))
+        }
+        Ok(_) | Err(_) => {
+            let since = chrono::DateTime::from_timestamp_nanos(i64::try_from(stored_nanos).unwrap_or_default());
+            Some(HaltRecord::Halted(HaltEntry {
+                target,
+                reason: format!("the record `{key}` in the NATS bucket `{BUCKET}` is not understood"),
+                reduce_only: false,
+                since: since.fixed_offset(),
+                cancel: false,
+                external: false,
+                by: None,
+                local: false,
+            }))
+        }
+    }
+}
