@@ -15,7 +15,7 @@ use async_nats::{HeaderMap, Subscriber};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use protocol::halt::{BUCKET, HaltEntry, HaltRecord, HaltScope, HaltTarget};
 use protocol::{codec, subject};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tracing::debug;
 
@@ -29,6 +29,8 @@ const MAX_NEWS: usize = 64;
 const LOOK: Duration = Duration::from_millis(500);
 /// After a change could not be written, the bucket is read again (and the gateway tries again) this much later.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long a gateway waits for the first of it before it serves. Whoever wants to cancel waits with it.
+const FIRST: Duration = Duration::from_millis(500);
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a change may take, however often somebody else's comes first.
@@ -47,14 +49,15 @@ pub struct HaltsLink {
 }
 
 impl HaltsLink {
-    /// Begins to read. It ends when the link is dropped. `replicas` are the copies in a cluster, where the bucket is yet
-    /// to be made.
-    #[must_use]
-    pub fn start(context: Context, replicas: usize) -> HaltsLink {
+    /// Begins to read, and waits a moment for the first of it: a gateway shall not begin by refusing orders if it need
+    /// not. It ends when the link is dropped. `replicas` are the copies in a cluster, where the bucket is yet to be made.
+    pub async fn start(context: Context, replicas: usize) -> HaltsLink {
         let (tell, news) = mpsc::channel(MAX_NEWS);
         let (writes, wanted) = mpsc::channel(MAX_WRITES);
+        let (first, heard) = oneshot::channel();
         let edge = Edge { context, replicas, tell, store: None, seen: None, is_told: false, again: None };
-        tokio::spawn(edge.run(wanted));
+        tokio::spawn(edge.run(wanted, first));
+        let _ = timeout(FIRST, heard).await;
         HaltsLink { news, writes }
     }
 
@@ -96,10 +99,12 @@ struct Edge {
 }
 
 impl Edge {
-    async fn run(mut self, mut wanted: mpsc::Receiver<HaltWrite>) {
+    async fn run(mut self, mut wanted: mpsc::Receiver<HaltWrite>, first: oneshot::Sender<()>) {
         let mut changes = self.context.client().subscribe(subject::HALTS_CHANGED).await.ok();
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.look().await;
+        let _ = first.send(());
         loop {
             tokio::select! {
                 biased;

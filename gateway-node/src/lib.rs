@@ -387,6 +387,7 @@ impl Life {
         options.keep_ids_days = shared.journal.keep_ids_days;
         let engine = Engine::new(options, led.replayed, led.base);
 
+        let halts = HaltsLink::start(journal::context(trading.clone()), shared.journal.replicas).await;
         let (calls_in, calls) = mpsc::channel(rpc::MAX_CALLS);
         let workers = self.workers.clone();
         let (server, answers) =
@@ -402,7 +403,7 @@ impl Life {
             publisher: Publisher::new(self.market.clone(), name.clone(), epoch),
             calls,
             answers,
-            halts: HaltsLink::start(journal::context(trading.clone()), shared.journal.replicas),
+            halts,
             runtime: self.workers.clone(),
             clock: shared.clock,
             lease: keeper.limit.clone(),

@@ -245,6 +245,53 @@ fn a_missing_file_says_where_to_begin() {
     assert!(error.starts_with("/nonexistent/node.toml: there is no such file: copy deploy/sim.toml"), "{error}");
 }
 
+#[test]
+fn limits_are_read_and_their_mistakes_told() {
+    let with = |lines: &str| parse(&format!("{GATEWAY}[gateways.risk]\n{lines}"));
+    let config = with(
+        "max_order_volume = 20\nprice_band = 0.02\nmax_duplicates = 3\nduplicate_seconds = 5\n\
+         [gateways.risk.owners.\"*\"]\nforbid_self_trade = true\n[gateways.risk.owners.alice]\nmax_order_volume = 5.5",
+    )
+    .expect("parses");
+    let risk = &config.gateways[0].risk;
+    assert_eq!((risk.max_order_volume, risk.price_band), (Some(20.0), Some(0.02)));
+    assert_eq!(risk.owners["alice"].max_order_volume, Some(5.5));
+    assert_eq!(parse(GATEWAY).expect("parses").gateways[0].risk, Rules::default(), "no limits by default");
+    let error = |lines: &str| with(lines).expect_err("refused").to_string();
+    assert!(
+        error("max_ordr_volume = 1")
+            .starts_with("node.toml, line 5, gateways[0].risk.max_ordr_volume: unknown key `max_ordr_volume`; did you mean `max_order_volume`?")
+    );
+    assert!(error("max_orders_per_day = -1").contains("write a whole number that is not negative"));
+    for (lines, expected) in [
+        ("max_order_volume = 0", "line 5, gateways[0].risk.max_order_volume: must be a number above 0 (lots)"),
+        ("max_order_value = nan", "gateways[0].risk.max_order_value: must be a number above 0 (money)"),
+        (
+            "price_band = 2",
+            "gateways[0].risk.price_band: is a share of the last price and below 1: for two percent write",
+        ),
+        ("max_position = -1", "gateways[0].risk.max_position: must be a number of lots, 0 or more"),
+        ("max_orders_per_second = 10001", "is more than can be counted: write at most 10000"),
+        ("max_duplicates = 1", "gateways[0].risk.max_duplicates: needs duplicate_seconds beside it"),
+        ("duplicate_seconds = 1", "gateways[0].risk.duplicate_seconds: needs max_duplicates beside it"),
+        ("max_duplicates = 0\nduplicate_seconds = 1", "0 would refuse every order: write 1"),
+        ("max_duplicates = 1\nduplicate_seconds = 61", "gateways[0].risk.duplicate_seconds: must be 1 to 60"),
+        (
+            "[gateways.risk.owners.external]",
+            "gateways[0].risk.owners.external: stands for orders that nobody here sent",
+        ),
+        ("[gateways.risk.owners.a]\nprice_band = 1.5", "line 6, gateways[0].risk.owners.a.price_band: is a share"),
+        ("[gateways.risk.owners.a.owners.b]", "gateways[0].risk.owners.a.owners: owners have no owners"),
+        ("[gateways.risk.owners.a]\nmax_duplicates = 1", "gateways[0].risk.owners.a.max_duplicates: needs"),
+    ] {
+        let told = error(lines);
+        assert!(told.contains(expected), "{lines}: {told}");
+    }
+    let inherits = "[gateways.risk.owners.\"*\"]\nmax_duplicates = 1\nduplicate_seconds = 9\n\
+                    [gateways.risk.owners.a]\nmax_duplicates = 2";
+    assert!(with(inherits).is_ok(), "the seconds are those of every owner");
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "[\\PC\n]{0,200}", lines in proptest::collection::vec(

@@ -358,14 +358,19 @@ fn a_new_trading_day_cancels_and_turns_today_into_yesterday() {
     assert_eq!(ended(&events), (Cancelled, 0.0, "end of trading day".to_owned()));
     assert_eq!(exchange.positions()[0].yd_volume, 2.0);
     assert_eq!(exchange.account().frozen, 0.0);
-    assert_eq!(exchange.snapshot().orders.len(), 3, "the day that ended shows for one more");
+    assert_eq!(exchange.snapshot().orders.len(), 3, "all of the day that ended shows for one more");
     assert_eq!(exchange.snapshot().trades.len(), 1);
     let close = OrderRequest { offset: Offset::Close, ..order(OrderType::Limit, Short, 98.0, 1.0) };
     assert_eq!(trades(&submit(&mut exchange, 4, &close)), [(4, 98.0, 1.0)]);
     next.trading_day = Some(day(4));
     feed(&mut exchange, &next);
-    let numbers: Vec<_> = exchange.snapshot().orders.iter().map(|order| order.reference.number).collect();
-    assert_eq!(numbers, [4]);
+    let numbers = |exchange: &Exchange| -> Vec<u64> {
+        exchange.snapshot().orders.iter().map(|order| order.reference.number).collect()
+    };
+    assert_eq!(numbers(&exchange), [4]);
+    next.trading_day = Some(day(5));
+    feed(&mut exchange, &next);
+    assert_eq!(numbers(&exchange), Vec::<u64>::new());
 }
 
 #[test]
