@@ -57,6 +57,9 @@ struct Connection {
     gap: bool,
 }
 
+/// Within this a trade's id is unique: trading day, exchange, and whether it was bought.
+type Side = (Option<chrono::NaiveDate>, Exchange, bool);
+
 /// See the module.
 pub struct Venue {
     counter: Counter,
@@ -65,8 +68,8 @@ pub struct Venue {
     /// Nothing is heard or said until then.
     pub silent_until: Duration,
     /// The venue's own ids of trades count within trading day, exchange and direction: a fill's id here, by the counter's.
-    trade_ids: HashMap<Name, Name>,
-    trade_counts: BTreeMap<(Option<chrono::NaiveDate>, Exchange, bool), u64>,
+    trade_ids: HashMap<(Side, Name), Name>,
+    trade_counts: BTreeMap<Side, u64>,
     markets: Vec<(InstrumentId, i64, f64)>,
     day: chrono::NaiveDate,
 }
@@ -181,15 +184,14 @@ impl Venue {
 
     /// The id that the venue's own trade id has here.
     fn rename(&mut self, trade: &mut VenueTrade) {
-        let known = self.trade_ids.get(&trade.tradeid).cloned();
-        trade.tradeid = known.unwrap_or_else(|| {
-            let side = (trade.trading_day, trade.instrument.exchange, trade.direction == Direction::Long);
-            let count = self.trade_counts.entry(side).or_default();
+        let side = (trade.trading_day, trade.instrument.exchange, trade.direction == Direction::Long);
+        let counts = &mut self.trade_counts;
+        let name = self.trade_ids.entry((side, trade.tradeid.clone())).or_insert_with(|| {
+            let count = counts.entry(side).or_default();
             *count += 1;
-            let name = Name::from(format!("t{count}"));
-            self.trade_ids.insert(trade.tradeid.clone(), name.clone());
-            name
+            Name::from(format!("t{count}"))
         });
+        trade.tradeid.clone_from(name);
     }
 }
 

@@ -524,6 +524,64 @@ mod tests {
     }
 
     #[test]
+    fn a_late_roll_keeps_trades_of_the_day_that_goes_on() {
+        let OmsEvent::Trade(of_today) = trade("t") else { unreachable!() };
+        let mut state = OmsState::default();
+        state.apply(&OmsEvent::Trade(Trade { trading_day: Some(time(2).date_naive()), ..of_today }));
+        // The leader died at the roll; its successor takes the snapshot of the 2nd when there are trades of it already.
+        let (state, days) = next_day(&state, &Days::default(), 2, 2);
+        let (state, days) = next_day(&state, &days, 3, 2);
+        assert_eq!(state.trades().len(), 1, "the venue still lists it: it would be told a second time");
+        let (state, _) = next_day(&state, &days, 4, 2);
+        assert_eq!(state.trades().len(), 0);
+    }
+
+    #[test]
+    fn an_id_is_kept_by_the_roll_that_it_left_at_not_by_its_clock() {
+        let mut state = OmsState::default();
+        state.apply(&order("done", OrderStatus::AllTraded));
+        // The first leader's clock is a week ahead of the others'.
+        let (state, days) = next_day(&state, &Days::default(), 9, 3);
+        let (state, days) = next_day(&state, &days, 2, 3);
+        assert!(days.past(&key("done")).is_some());
+        let (state, days) = next_day(&state, &days, 3, 3);
+        assert!(days.past(&key("done")).is_some());
+        let (state, days) = next_day(&state, &days, 4, 3);
+        assert!(days.past(&key("done")).is_some());
+        let (_, days) = next_day(&state, &days, 5, 3);
+        assert!(days.past(&key("done")).is_none());
+    }
+
+    #[test]
+    fn what_follows_a_stale_leaders_entry_is_void_until_somebody_else_leads() {
+        let event = |epoch, id: &str| {
+            Entry::Event(Box::new(protocol::Event {
+                gateway: "sim1".into(),
+                epoch,
+                seq: 1,
+                time: time(1),
+                data: order(id, OrderStatus::NotTraded),
+            }))
+        };
+        let started = |epoch| Entry::Private(Private::LeaderStarted { epoch, node: "n".into(), time: time(1) });
+        let mut replayed = Replayed::default();
+        let entries = [
+            (1, started(1)),
+            (1, event(1, "a")),
+            (2, started(2)),
+            (1, event(1, "stale")),
+            (2, event(2, "lacks its predecessor")),
+            (3, started(3)),
+            (3, event(3, "b")),
+        ];
+        for (sequence, (epoch, entry)) in (1..).zip(&entries) {
+            replayed.take(sequence, *epoch, entry);
+        }
+        let ids: Vec<&str> = replayed.state.orders().keys().map(|key| key.orderid.as_str()).collect();
+        assert_eq!((ids, replayed.voided, replayed.journal_seq), (vec!["a", "b"], 2, 7));
+    }
+
+    #[test]
     fn large_snapshots_come_in_pages_that_fit() {
         let events: Vec<OmsEvent> = (0..3_000).map(|n| order(&format!("o{n}"), OrderStatus::NotTraded)).collect();
         let pages = pages(events, Vec::new(), Vec::new());
