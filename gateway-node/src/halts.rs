@@ -65,6 +65,7 @@ impl HaltsLink {
     ///
     /// # Errors
     /// The change, if too many wait already.
+    #[allow(clippy::boxed_local)] // it comes in a box, and goes back in it when it is refused
     pub fn write(&self, write: Box<HaltWrite>) -> Result<(), (Box<HaltWrite>, WriteError)> {
         self.writes.try_send(*write).map_err(|refused| {
             let why = format!("{MAX_WRITES} changes wait for the NATS bucket `{BUCKET}` already");

@@ -331,7 +331,7 @@ fn so_many_orders_are_alike() {
         desk.refused(&buy(3500.0, 2.0)),
         "max_duplicates: 2 orders like this one within the last 10 s, the most is 2 (gateway sim1, owner alice)"
     );
-    desk.refused(&buy(3500.000_000_000_1, 2.0));
+    desk.refused(&buy(3_500.000_000_000_1, 2.0));
     for other in [buy(3501.0, 2.0), buy(3500.0, 1.0), sell(3500.0, 2.0), market(Direction::Long, 2.0)] {
         desk.passes(&other);
     }
