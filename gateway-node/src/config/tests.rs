@@ -34,6 +34,7 @@ fn the_files_in_deploy_are_read() {
     let BrokerConfig::Embedded(broker) = &example.broker else { panic!("embedded") };
     assert_eq!(*broker, EmbeddedBroker::default());
     assert_eq!(example.journal, JournalConfig::default());
+    assert_eq!(example.lease, LeaseConfig::default());
     assert_eq!(example.gateways[0].sim, SimConfig::default());
     let sim = parse(include_str!("../../../deploy/sim.toml")).expect("deploy/sim.toml");
     assert_eq!(sim.gateways[0].kind, GatewayKind::Sim);
