@@ -356,7 +356,7 @@ impl Engine {
 
     pub(super) fn expire_queries(&mut self, now: Now, out: &mut Effects) {
         let late = |q: &PendingQuery| now.mono.saturating_sub(q.since) > QUERY_PATIENCE;
-        for (_, query) in self.queries.extract_if(|_, q| late(q)) {
+        for (_, query) in self.queries.extract_if(.., |_, q| late(q)) {
             let seconds = QUERY_PATIENCE.as_secs();
             let error =
                 RpcError::new(ErrorCode::DeadlineExceeded, format!("the venue has not answered in {seconds} s"));

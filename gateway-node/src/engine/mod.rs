@@ -230,8 +230,8 @@ pub struct Engine {
     /// Approved and journalled, but not yet handed to the venue; `true` once a cancel came first.
     unsent: HashMap<OrderKey, bool>,
     /// Sent, and the venue is silent about it.
-    unconfirmed: HashMap<OrderKey, orders::Unconfirmed>,
-    queries: HashMap<QueryToken, calls::PendingQuery>,
+    unconfirmed: BTreeMap<OrderKey, orders::Unconfirmed>,
+    queries: BTreeMap<QueryToken, calls::PendingQuery>,
     next_query: u64,
     marks: Marks,
     subject_seqs: HashMap<Subject, u64>,
@@ -269,8 +269,8 @@ impl Engine {
             counters: replayed.counters,
             references,
             unsent: HashMap::new(),
-            unconfirmed: HashMap::new(),
-            queries: HashMap::new(),
+            unconfirmed: BTreeMap::new(),
+            queries: BTreeMap::new(),
             next_query: 0,
             subject_seqs: HashMap::new(),
             days: replayed.days,
