@@ -91,6 +91,7 @@ pub async fn read(client: async_nats::Client, gateway: &str) -> anyhow::Result<J
             journal.unreadable.push(format!("the journal begins with entry {first}, which is no snapshot"));
         }
         match (epoch, decoded) {
+            (_, Ok(Entry::Private(Private::Fence { .. }))) => {}
             (Some(epoch), Ok(entry)) => journal.take(sequence, epoch, entry),
             (None, _) => journal.unreadable.push(format!("entry {sequence}: its id {id:?} names no epoch")),
             (_, Err(error)) => journal.unreadable.push(format!("entry {sequence} ({}): {error}", message.subject)),

@@ -62,6 +62,7 @@ const LIE: &str = "said to be over before its fill (a fault)";
 #[must_use]
 pub fn judge(evidence: &Evidence) -> Vec<Finding> {
     let mut bench = Bench::new(evidence);
+    bench.void_entries();
     bench.receipts();
     bench.orders_of_the_venue();
     bench.ends();
@@ -156,6 +157,14 @@ impl<'a> Bench<'a> {
         let key = OrderKey { owner: self.evidence.owner.clone(), orderid: id.clone() };
         let order = self.state.order(&key).map(Journalled::from);
         order.or_else(|| self.state.quote(&key).map(Journalled::from))
+    }
+
+    /// What a replaced leader still sends is not stored: readers would pass over it, but it would have been published.
+    fn void_entries(&mut self) {
+        if self.evidence.journal.void > 0 {
+            let what = format!("it holds {} entries of leaders that had been replaced", self.evidence.journal.void);
+            self.find(Wrong::Mismatched, "the journal", what);
+        }
     }
 
     /// One id reaches the venue once, under the session in force.

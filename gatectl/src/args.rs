@@ -272,7 +272,8 @@ pub struct JournalShowArgs {
     #[arg(long, value_name = "ORDERID", value_parser = any_order_id)]
     pub order: Option<OrderId>,
 
-    /// Only this kind: order, trade, quote, position, account, cancel, halts, subscription, leader, snapshot
+    /// Only this kind: order, trade, quote, position, account, cancel, halts, subscription, leader, snapshot; or fence,
+    /// which is hidden otherwise
     #[arg(long, value_name = "KIND")]
     pub kind: Option<String>,
 

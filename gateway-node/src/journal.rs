@@ -1,13 +1,14 @@
 //! The journal on JetStream: one stream per gateway, appended to in a chain that only one leader can continue.
 //!
-//! Appends are pipelined. Each names its predecessor (`Nats-Expected-Last-Msg-Id`), so a lost one stops all that
-//! follow; the last stored entry then says where to go on. An entry is stored once however often it is sent. The
+//! Appends are pipelined. Each names its predecessor's sequence (`Nats-Expected-Last-Sequence`), so a lost one stops all
+//! that follow; the last stored entry then says where to go on. An entry is stored once however often it is sent. The
 //! server republishes what is stored under `journal.<gateway>.pub.` as `evt.`.
 
 pub mod chain;
 mod cursor;
 mod follower;
 mod reader;
+mod takeover;
 mod writer;
 
 use std::time::Duration;
@@ -77,14 +78,20 @@ async fn ensure_stream(context: &Context, gateway: &str, options: &JournalOption
         num_replicas: options.replicas,
         storage: StorageType::File,
         allow_direct: true,
+        // For `takeover`.
+        allow_atomic_publish: true,
         ..Default::default()
     };
-    context.create_or_update_stream(config).await.with_context(|| {
+    let made = context.create_or_update_stream(config).await.with_context(|| {
         format!(
             "making the stream {name}: is JetStream enabled, and does its storage have {} bytes?",
             options.max_bytes
         )
     })?;
+    anyhow::ensure!(
+        made.config.allow_atomic_publish,
+        "the server cannot store several entries as one: nats-server 2.12 or newer is needed"
+    );
     context.get_stream(&name).await.with_context(|| format!("opening the stream {name}"))
 }
 

@@ -24,6 +24,8 @@ pub struct Audit {
     pages: Vec<SnapshotPage>,
     findings: Vec<Finding>,
     found: u64,
+    /// The last entry was a [`Private::Fence`] of this epoch.
+    fence: Option<u64>,
     /// Entries looked at.
     pub entries: u64,
     /// Leaderships seen.
@@ -41,11 +43,20 @@ impl Audit {
     /// Looks at the next entry: its sequence, its message id, and what it decodes to.
     pub fn take(&mut self, sequence: u64, message_id: &str, entry: &Result<Entry, String>) {
         self.entries += 1;
+        if let Ok(Entry::Private(Private::Fence { epoch })) = entry {
+            self.take_fence(sequence, *epoch);
+            return;
+        }
         let Some((epoch, number)) = parse_message_id(message_id) else {
             self.find(sequence, format!("its id `{message_id}` is none of a node's"));
             return;
         };
         let is_leader = matches!(entry, Ok(Entry::Private(Private::LeaderStarted { .. })));
+        if let Some(fenced) = self.fence.take()
+            && !(is_leader && epoch == fenced)
+        {
+            self.find(sequence, format!("the fence in front of it is epoch {fenced}'s"));
+        }
         match self.last {
             None => self.is_complete = sequence == 1,
             Some((before, ..)) if sequence != before + 1 => {
@@ -69,6 +80,22 @@ impl Audit {
             Ok(entry) => self.apply(sequence, epoch, entry),
             Err(error) => self.find(sequence, format!("it does not decode: {error}")),
         }
+    }
+
+    fn take_fence(&mut self, sequence: u64, epoch: u64) {
+        match self.last {
+            None => self.is_complete = sequence == 1,
+            Some((before, ..)) if sequence != before + 1 => {
+                self.find(sequence, format!("entries {} to {} are missing", before + 1, sequence - 1));
+            }
+            Some((_, led, _)) if epoch <= led => {
+                self.find(sequence, format!("epoch {epoch} fences off epoch {led}"));
+            }
+            Some(_) => {}
+        }
+        let (_, led, numbered) = self.last.unwrap_or_default();
+        self.last = Some((sequence, led, numbered));
+        self.fence = Some(epoch);
     }
 
     fn apply(&mut self, sequence: u64, epoch: u64, entry: &Entry) {
@@ -239,6 +266,18 @@ mod tests {
             found(&|e| e[4].3 = order(9, "a", OrderStatus::Submitting))[0].1,
             "the event is not what the journal adds up to"
         );
+        let fence = |epoch| Ok(Entry::Private(Private::Fence { epoch }));
+        let fenced = |epoch| {
+            move |e: &mut Vec<Numbered>| {
+                e.insert(3, (4, 0, 0, fence(epoch)));
+                e[4].0 = 5;
+                e[5].0 = 6;
+            }
+        };
+        assert_eq!(found(&fenced(9)), []);
+        assert_eq!(found(&fenced(8)), [(5, "the fence in front of it is epoch 8's".to_owned())]);
+        assert_eq!(found(&fenced(3))[0], (4, "epoch 3 fences off epoch 3".to_owned()));
+        assert_eq!(found(&|e| e.insert(0, (0, 0, 0, fence(3)))), []);
         assert!(found(&|e| e[4].3 = Err("no JSON".to_owned()))[0].1.contains("no JSON"));
         let mut entries = sound();
         entries.push((6, 3, 3, order(3, "late", OrderStatus::Submitting)));

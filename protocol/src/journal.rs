@@ -35,6 +35,12 @@ pub enum Private {
         /// Its clock.
         time: Timestamp,
     },
+    /// Takes up a sequence that an append of a replaced leader may still name, see [`fence`]. It says nothing else: a
+    /// run of them is stored in one batch with the `LeaderStarted` behind it, and has no ids.
+    Fence {
+        /// The epoch that begins behind it.
+        epoch: u64,
+    },
     /// A caller wants an instrument's ticks, or no longer does.
     Subscription {
         /// The instrument.
@@ -137,6 +143,7 @@ impl Private {
     pub const fn kind(&self) -> &'static str {
         match self {
             Private::LeaderStarted { .. } => "leader",
+            Private::Fence { .. } => "fence",
             Private::Subscription { .. } => "subscription",
             Private::Halts { .. } => "halts",
             Private::CancelRequested { .. } => "cancel",
@@ -205,6 +212,18 @@ fn decode_event<T: serde::de::DeserializeOwned>(
     wrap: impl FnOnce(T) -> OmsEvent,
 ) -> Result<Event<OmsEvent>, codec::DecodeError> {
     codec::decode::<Event<T>>(payload).map(|event| event.map(wrap))
+}
+
+/// How many [`Private::Fence`] entries a leader stores in front of its `LeaderStarted`, if no leader ever has more than
+/// `window` appends without an ack.
+///
+/// Each append names the sequence that must be the stream's last. Let *s* be the last sequence that a replaced leader has
+/// an ack for: its appends that are still on their way name at most *s + window - 1*. Its successor finds at least *s*
+/// stored, and with this many entries and its `LeaderStarted` in one atomic batch the stream ends at *s + window + 1* or
+/// later: none of them fits any more, whenever it arrives.
+#[must_use]
+pub const fn fence(window: usize) -> usize {
+    window
 }
 
 /// The id of a leader's `number`th entry; its `LeaderStarted` is number 0.

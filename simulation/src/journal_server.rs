@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use protocol::journal::{Entry, Private, SnapshotEnd, message_id, parse_message_id};
+use protocol::journal::{Entry, Private, SnapshotEnd, fence, message_id, parse_message_id};
 
+/// Most appends of a leader without an ack: few, so that many histories come to the end of them.
+pub const WINDOW: usize = 4;
 /// How far back the server knows message ids for de-duplication.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
@@ -145,8 +147,12 @@ impl JournalServer {
             return Ok((*sequence, true));
         }
         let epoch = parse_message_id(id).map_or(0, |(epoch, _)| epoch);
+        // It comes as one batch with the fence in front of it.
         if matches!(*entry, Entry::Private(Private::LeaderStarted { .. })) {
             self.leader = epoch;
+            let fenced =
+                Stored { id: String::new(), epoch: 0, entry: Rc::new(Entry::Private(Private::Fence { epoch })) };
+            self.stored.extend(std::iter::repeat_n(fenced, fence(WINDOW)));
         }
         self.stored.push(Stored { id: id.to_owned(), epoch, entry });
         let sequence = self.last_sequence();
@@ -179,6 +185,24 @@ mod tests {
         assert_eq!(server.stored_behind(0).map(|(sequence, _)| sequence).collect::<Vec<_>>(), [3, 4]);
         assert_eq!(server.stored_behind(3).map(|(_, stored)| stored.id.as_str()).collect::<Vec<_>>(), ["1-3"]);
         assert_eq!((server.last_sequence(), server.stored_behind(9).count()), (4, 0));
+    }
+
+    #[test]
+    fn no_append_of_a_replaced_leader_fits_behind_its_successors_beginning() {
+        let mut server = JournalServer::default();
+        let now = Duration::ZERO;
+        let started = |epoch| {
+            let time = chrono::DateTime::UNIX_EPOCH.fixed_offset();
+            Rc::new(Entry::Private(Private::LeaderStarted { epoch, node: "n".into(), time }))
+        };
+        server.append(now, "1-0", &Expected::LastSequence(0), started(1)).expect("leads");
+        let base = server.last_sequence();
+        // As many as it may have on their way; none has arrived.
+        let on_their_way: Vec<u64> = (base..base + WINDOW as u64).collect();
+        server.append(now, "2-0", &Expected::LastSequence(base), started(2)).expect("leads");
+        for last in on_their_way {
+            assert!(server.append(now, "1-9", &Expected::LastSequence(last), entry()).is_err(), "behind {last}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use gateway_node::gateway::sim::counter::Session;
 use gateway_node::gateway::sim::ledger::{LedgerEntry, Refusal};
 use gateway_node::gateway::{VenueReference, VenueTrade};
+use protocol::defect::{Defect, is_planted};
 use protocol::event::OmsEvent;
 use protocol::journal::{Entry, Private};
 use protocol::{Name, OrderId, OrderStatus};
@@ -69,8 +70,11 @@ impl Truth {
 
     /// The journal stored an entry under this epoch.
     pub fn on_stored(&mut self, epoch: u64, entry: &Entry) {
-        // By chance one of a replaced leader's may fit. It is void, and so is what follows it of the leader itself:
-        // whoever relies on either is wrong.
+        // Readers void it, and what follows it of the leader itself: whoever relies on either is wrong. But it has been
+        // published, so it may not be there at all.
+        if epoch < self.epoch && !is_planted(Defect::Fence) {
+            self.found(format!("an entry of epoch {epoch} is stored, although epoch {} has begun", self.epoch));
+        }
         if epoch > self.epoch {
             self.is_broken = false;
         }

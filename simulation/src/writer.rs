@@ -9,7 +9,7 @@ use gateway_node::journal::chain::{Append, Chain, Said};
 use protocol::defect::{Defect, is_planted};
 use protocol::journal::{Entry, parse_message_id};
 
-use crate::journal_server::{Expected, Last};
+use crate::journal_server::{Expected, Last, WINDOW};
 use crate::outside::Outside;
 use crate::step::{Flight, JournalInput, NodeInput, Process, Step, millis};
 
@@ -36,7 +36,7 @@ struct Unanswered {
 pub struct Writer {
     process: Process,
     chain: Chain<Rc<Entry>>,
-    /// Entries that wait until it is known what is stored.
+    /// Entries that wait: for others' acks, or until it is known what is stored.
     waiting: VecDeque<Rc<Entry>>,
     in_flight: VecDeque<Unanswered>,
     flights: u64,
@@ -57,7 +57,7 @@ impl Writer {
     pub fn new(process: Process, epoch: u64, base: u64) -> Writer {
         Writer {
             process,
-            chain: Chain::new(epoch, base),
+            chain: Chain::new(epoch, base, WINDOW),
             waiting: VecDeque::new(),
             in_flight: VecDeque::new(),
             flights: 0,
@@ -77,9 +77,13 @@ impl Writer {
 
     /// Appends.
     pub fn append(&mut self, out: &mut Outside, entry: Rc<Entry>) {
-        if self.looking.is_some() {
-            self.waiting.push_back(entry);
-        } else {
+        self.waiting.push_back(entry);
+        self.send_waiting(out);
+    }
+
+    fn send_waiting(&mut self, out: &mut Outside) {
+        while self.looking.is_none() && self.chain.has_room() {
+            let Some(entry) = self.waiting.pop_front() else { return };
             let append = self.chain.push(entry);
             self.send(out, append);
         }
@@ -125,6 +129,7 @@ impl Writer {
             self.recover(out, &failure);
             return WriterSaid::Progress;
         }
+        self.send_waiting(out);
         said
     }
 
@@ -180,10 +185,7 @@ impl Writer {
         for append in self.chain.to_send_again() {
             self.send(out, append);
         }
-        for entry in std::mem::take(&mut self.waiting) {
-            let append = self.chain.push(entry);
-            self.send(out, append);
-        }
+        self.send_waiting(out);
         WriterSaid::Progress
     }
 }

@@ -50,7 +50,7 @@ async fn a_deleted_journal_is_told_and_not_begun_anew() {
         node.add_gateway("venue", vec![], factory(script.clone())).expect("added");
     })
     .await;
-    until_ready(&client, "venue").await;
+    let epoch = until_ready(&client, "venue").await.epoch;
     let order = resting();
     send_order(&client, "venue", &order).await.expect("taken");
     let mut heartbeats = client.subscribe("evt.status.venue").await.expect("subscribes");
@@ -69,7 +69,7 @@ async fn a_deleted_journal_is_told_and_not_begun_anew() {
             break status;
         }
     };
-    assert_eq!((failed.epoch, failed.data.epoch), (1, 1), "under the epoch that clients know");
+    assert_eq!((failed.epoch, failed.data.epoch), (epoch, epoch), "under the epoch that clients know");
     assert!(jetstream.get_stream("JOURNAL_venue").await.is_err(), "nothing takes its place");
     assert_eq!(script.submitted.lock().expect("no panic").len(), 1);
     node.stop().await;

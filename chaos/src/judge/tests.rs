@@ -410,6 +410,13 @@ fn an_entry_that_does_not_read_is_found() {
 }
 
 #[test]
+fn what_a_replaced_leader_still_stored_is_found() {
+    let mut evidence = evidence(good());
+    evidence.journal.void = 2;
+    assert_eq!(judge(&evidence).len(), 1);
+}
+
+#[test]
 fn what_the_ledgers_say_of_an_id_is_shown() {
     let evidence = evidence(good());
     let lines = lines_about(&evidence, "b");

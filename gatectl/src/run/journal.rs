@@ -83,7 +83,11 @@ impl Session {
         journal
             .read(from, to, |stored| {
                 let is_wanted = args.order.as_ref().is_none_or(|id| is_about(&stored, id))
-                    && args.kind.as_ref().is_none_or(|kind| kind_of(&stored) == kind);
+                    && match &args.kind {
+                        Some(kind) => kind_of(&stored) == kind,
+                        // Hundreds in front of each leadership, which say nothing.
+                        None => !matches!(stored.entry, Ok(Entry::Private(Private::Fence { .. }))),
+                    };
                 if is_wanted && left > 0 {
                     left -= 1;
                     outcome = self.out.item(rows::JOURNAL_ENTRY, &row(stored), rows::journal_entry);
@@ -283,6 +287,7 @@ fn summary(entry: &Result<Entry, String>) -> String {
 fn private_summary(private: &Private) -> String {
     match private {
         Private::LeaderStarted { epoch, node, .. } => format!("{node} leads under epoch {epoch}"),
+        Private::Fence { epoch } => format!("keeps out what leaders before epoch {epoch} still send"),
         Private::Subscription { instrument, caller, wanted } => {
             format!("{caller} {} {instrument}", if *wanted { "wants" } else { "no longer wants" })
         }

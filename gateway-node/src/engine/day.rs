@@ -326,6 +326,10 @@ impl Replayed {
     /// never relied on it.
     pub fn take(&mut self, journal_seq: u64, epoch: u64, entry: &Entry) {
         self.journal_seq = journal_seq;
+        // It belongs to nobody; the `LeaderStarted` behind it says the rest.
+        if matches!(entry, Entry::Private(Private::Fence { .. })) {
+            return;
+        }
         if epoch > self.epoch {
             self.is_broken = false;
         }
@@ -361,7 +365,7 @@ impl Replayed {
                 self.halts.clone_from(halts);
                 self.halt_entries.clone_from(entries);
             }
-            Entry::Private(Private::CancelRequested { .. }) => {}
+            Entry::Private(Private::CancelRequested { .. } | Private::Fence { .. }) => {}
             Entry::Private(Private::Snapshot(page)) => {
                 self.pages = pages;
                 self.pages.push(page.clone());

@@ -30,6 +30,8 @@ pub struct Chain<T> {
     sent: u64,
     acked: u64,
     unacked: VecDeque<(u64, T)>,
+    /// Most of them.
+    window: usize,
 }
 
 /// What an ack or a look at the stream says of what was sent.
@@ -50,13 +52,19 @@ impl<T: Clone> Chain<T> {
         self.epoch
     }
 
-    /// The chain behind a `LeaderStarted` at sequence `base`.
+    /// The chain behind a `LeaderStarted` at sequence `base`, with at most `window` appends without an ack.
     #[must_use]
-    pub fn new(epoch: u64, base: u64) -> Self {
-        Chain { epoch, base, sent: 0, acked: 0, unacked: VecDeque::new() }
+    pub fn new(epoch: u64, base: u64, window: usize) -> Self {
+        Chain { epoch, base, sent: 0, acked: 0, unacked: VecDeque::new(), window }
     }
 
-    /// Takes the next entry; it is kept until it is known to be stored.
+    /// Whether another entry may be taken. Successors rely on it: see [`protocol::journal::fence`].
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.unacked.len() < self.window
+    }
+
+    /// Takes the next entry, for which there must be room; it is kept until it is known to be stored.
     pub fn push(&mut self, entry: T) -> Append<T> {
         self.sent += 1;
         self.unacked.push_back((self.sent, entry.clone()));
@@ -127,7 +135,7 @@ mod tests {
 
     #[test]
     fn each_entry_names_its_predecessor() {
-        let mut chain = Chain::new(7, 100);
+        let mut chain = Chain::new(7, 100, 3);
         let first = chain.push("a");
         assert_eq!((first.id.as_str(), first.behind.as_str()), ("7-1", "7-0"));
         assert_eq!(first.behind_sequence, 100);
@@ -135,12 +143,13 @@ mod tests {
         assert_eq!((second.behind.as_str(), second.behind_sequence), ("7-1", 101));
         assert_eq!(chain.on_ack(101), Said::Stored(101));
         assert_eq!(chain.unacked(), 1);
+        assert!(chain.has_room());
         assert!(matches!(chain.on_ack(103), Said::Unclear(_)), "somebody else wrote in between");
     }
 
     #[test]
     fn everything_up_to_the_last_entry_has_to_be_proven() {
-        let mut chain = Chain::new(7, 100);
+        let mut chain = Chain::new(7, 100, 3);
         for entry in ["a", "b", "c"] {
             chain.push(entry);
         }
@@ -153,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_last_entry_says_where_to_go_on() {
-        let mut chain = Chain::new(7, 100);
+        let mut chain = Chain::new(7, 100, 3);
         for entry in ["a", "b", "c"] {
             chain.push(entry);
         }

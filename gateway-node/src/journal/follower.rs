@@ -5,15 +5,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::jetstream::context::Context;
-use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{self, LastRawMessageErrorKind};
-use protocol::journal::{
-    Entry, HEADER_MESSAGE_ID, Private, SNAPSHOT_END, decode_entry, encode_entry, message_id, parse_message_id,
-};
+use protocol::journal::{Entry, HEADER_MESSAGE_ID, Private, SNAPSHOT_END, decode_entry, message_id, parse_message_id};
 use protocol::{Name, Timestamp, subject};
 use tracing::{debug, info, warn};
 
 use super::cursor::{Cursor, Stored};
+use super::takeover::Beginning;
 use super::writer::{foreign, last_entry};
 use super::{JournalOptions, JournalReader, JournalWriter, Known, check_not_shorter, ensure_stream, is_stream_gone};
 use crate::engine::Replayed;
@@ -132,7 +130,7 @@ impl Follower {
         }
     }
 
-    /// Begins to lead: `LeaderStarted` behind the last entry, whatever a predecessor still appends meanwhile.
+    /// Begins to lead: a fence and `LeaderStarted` behind the last entry, whatever a predecessor still appends meanwhile.
     /// `may_act` says whether the lease still holds.
     ///
     /// # Errors
@@ -144,8 +142,8 @@ impl Follower {
         now: Timestamp,
         may_act: impl Fn() -> bool,
     ) -> anyhow::Result<Led> {
-        let entry = Entry::Private(Private::LeaderStarted { epoch, node: node.clone(), time: now });
-        let (subject, payload) = encode_entry(&self.gateway, &entry)?;
+        let started = Private::LeaderStarted { epoch, node: node.clone(), time: now };
+        let beginning = Beginning::new(&self.gateway, epoch, started.clone())?;
         let base = loop {
             anyhow::ensure!(may_act(), "the lease ended before the journal was taken over");
             let last = self.catch_up().await?;
@@ -156,15 +154,8 @@ impl Follower {
                 self.replayed.epoch,
                 crate::lease::BUCKET
             );
-            // With the expected sequence only: it starts a new chain.
-            let message = PublishMessage::build()
-                .payload(payload.clone().into())
-                .message_id(message_id(epoch, 0))
-                .expected_last_sequence(last);
-            let stored = async { self.context.send_publish(subject.clone(), message).await?.await };
-            match stored.await {
-                Ok(ack) if !ack.duplicate => break ack.sequence,
-                Ok(_) => anyhow::bail!("somebody else began to lead under epoch {epoch}"),
+            match beginning.store(&self.context, last).await {
+                Ok(base) => break base,
                 Err(error) => debug!(gateway = %self.gateway, %error, "not leading yet"),
             }
             // A predecessor's last words came in between, or the ack was lost.
@@ -176,7 +167,7 @@ impl Follower {
             tokio::time::sleep(AGAIN).await;
         };
         // Everything in front of it was read before it was sent.
-        self.replayed.take(base, epoch, &entry);
+        self.replayed.take(base, epoch, &Entry::Private(started));
         if self.undecodable > 0 || self.replayed.voided > 0 {
             warn!(gateway = %self.gateway, undecodable = self.undecodable, voided = self.replayed.voided, "entries were passed over");
         }

@@ -21,8 +21,9 @@ use super::{ACK_PATIENCE, is_stream_gone};
 /// Entries that may wait for the writer. The engine refuses new orders long before (see `max_journal_backlog`) and
 /// the node stops taking venue events; should it fill all the same, the gateway stops rather than lose an entry.
 const QUEUE: usize = 32_768;
-/// Most appends without an ack.
-pub(super) const IN_FLIGHT: usize = 1_024;
+/// Most appends without an ack. No leader may ever have more than its successor's fence is long: raising it takes nodes
+/// of the old and the new version apart, one after the other.
+pub(super) const IN_FLIGHT: usize = 256;
 /// While the journal cannot be read, it is told this often.
 const COMPLAINT: Duration = Duration::from_secs(30);
 
@@ -77,7 +78,7 @@ impl JournalWriter {
             context,
             stream,
             gateway: gateway.clone(),
-            chain: Chain::new(epoch, base),
+            chain: Chain::new(epoch, base, IN_FLIGHT),
             in_flight: FuturesOrdered::new(),
             progress: progress_in,
         };
@@ -114,7 +115,7 @@ impl Writer {
             let outcome = tokio::select! {
                 biased;
                 Some(ack) = self.in_flight.next(), if !self.in_flight.is_empty() => self.on_ack(ack),
-                entry = queue.recv(), if open && self.in_flight.len() < IN_FLIGHT => match entry {
+                entry = queue.recv(), if open && self.chain.has_room() => match entry {
                     Some(entry) => {
                         let append = self.chain.push(entry);
                         self.publish(append).await.map_err(Failure::from)
@@ -140,8 +141,7 @@ impl Writer {
         if !is_planted(Defect::Fence) {
             // Not the predecessor's id: a cluster of 2.14 or newer checks that only when it applies what it has agreed
             // upon, takes a mismatch for a broken disk, and stops the stream on every server for good. The sequence is
-            // checked before. It lets one append of a replaced leader through if it fits by chance: readers void it, and
-            // `recover` asks who leads before it believes that what is stored is ours.
+            // checked before.
             message = message.expected_last_sequence(append.behind_sequence);
         }
         let ack: PublishAckFuture = self.context.send_publish(append.entry.subject, message).await?;
