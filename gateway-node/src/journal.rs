@@ -78,6 +78,8 @@ async fn ensure_stream(context: &Context, gateway: &str, options: &JournalOption
         num_replicas: options.replicas,
         storage: StorageType::File,
         allow_direct: true,
+        // Each append names its place, so nothing rests on this; the default keeps every id of two minutes in memory.
+        duplicate_window: Duration::from_secs(1),
         // For `takeover`.
         allow_atomic_publish: true,
         ..Default::default()

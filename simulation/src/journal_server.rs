@@ -10,7 +10,7 @@ use protocol::journal::{Entry, Private, SnapshotEnd, fence, message_id, parse_me
 /// Most appends of a leader without an ack: few, so that many histories come to the end of them.
 pub const WINDOW: usize = 4;
 /// How far back the server knows message ids for de-duplication.
-const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(1);
 
 /// What the append must find.
 #[derive(Debug, Clone, PartialEq)]
