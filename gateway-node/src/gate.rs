@@ -7,7 +7,8 @@ use protocol::defect::{Defect, is_planted};
 use crate::engine::{Effect, ReplyTo};
 
 /// Effects that wait, each for the journal position emitted ahead of it. The engine refuses new orders while many entries
-/// wait to be stored, and venue events stay in their queue, so it holds no more than a few effects for each such entry.
+/// wait to be stored, venue events stay in their queue, and answers end with their calls: it holds no more than a few
+/// effects for each entry and one for each call under way.
 #[derive(Default)]
 pub struct Gate {
     waiting: VecDeque<(u64, Effect)>,
@@ -38,12 +39,17 @@ impl Gate {
         self.waiting.len()
     }
 
-    /// The calls whose answers wait.
-    pub fn questions(&self) -> impl Iterator<Item = ReplyTo> {
-        self.waiting.iter().filter_map(|(_, effect)| match effect {
-            Effect::Reply(to, _) | Effect::ReadEvents(to, _) => Some(*to),
-            _ => None,
-        })
+    /// Gives up the answers that are too late, and says whose they were.
+    pub fn expire(&mut self, is_late: impl Fn(ReplyTo) -> bool) -> Vec<ReplyTo> {
+        let mut late = Vec::new();
+        self.waiting.retain(|(_, effect)| match effect {
+            Effect::Reply(to, _) | Effect::ReadEvents(to, _) if is_late(*to) => {
+                late.push(*to);
+                false
+            }
+            _ => true,
+        });
+        late
     }
 }
 
@@ -59,7 +65,18 @@ mod tests {
         assert!(gate.pass(2).is_none());
         assert!(matches!(gate.pass(4), Some(Effect::Reply(ReplyTo(1), _))));
         assert!(gate.pass(4).is_none());
-        assert_eq!(gate.questions().collect::<Vec<_>>(), [ReplyTo(2)]);
         assert!(gate.pass(5).is_some() && gate.is_empty());
+    }
+
+    #[test]
+    fn answers_that_nobody_waits_for_take_no_room() {
+        let mut gate = Gate::default();
+        gate.hold(3, Effect::Reply(ReplyTo(1), Ok(Vec::new())));
+        gate.hold(3, Effect::Purge(7));
+        gate.hold(4, Effect::Reply(ReplyTo(2), Ok(Vec::new())));
+        assert_eq!(gate.expire(|to| to == ReplyTo(1)), [ReplyTo(1)]);
+        assert_eq!(gate.len(), 2);
+        assert!(matches!(gate.pass(4), Some(Effect::Purge(7))));
+        assert!(matches!(gate.pass(4), Some(Effect::Reply(ReplyTo(2), _))));
     }
 }

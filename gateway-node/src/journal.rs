@@ -8,6 +8,7 @@ pub mod chain;
 mod cursor;
 mod follower;
 mod reader;
+mod room;
 mod takeover;
 mod writer;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_nats::jetstream::context::Context;
 use async_nats::jetstream::stream::{self, DiscardPolicy, Republish, StorageType};
+use protocol::journal::WINDOW;
 use protocol::subject;
 
 pub use follower::{Follower, Led, highest_epoch};
@@ -45,7 +47,7 @@ pub fn context(client: async_nats::Client) -> Context {
         .timeout(ACK_PATIENCE)
         // Appends that are given up hold their places among those in flight for no longer than that.
         .ack_timeout(ACK_PATIENCE)
-        .max_ack_inflight(writer::IN_FLIGHT * 2)
+        .max_ack_inflight(WINDOW * 2)
         .backpressure_on_inflight(true)
         .build(client)
 }
@@ -70,7 +72,7 @@ async fn ensure_stream(context: &Context, gateway: &str, options: &JournalOption
             destination: "evt.>".to_owned(),
             headers_only: false,
         }),
-        // Storage refuses new entries when full; it never drops old ones.
+        // Storage refuses new entries when full; it never drops old ones. See `room`.
         discard: DiscardPolicy::New,
         // An audit trail: what is before the oldest kept snapshot may be purged, and nothing else goes.
         deny_delete: true,

@@ -52,6 +52,8 @@ const VENUE_EVENTS: usize = 8_192;
 const VENUE_TICKS: usize = 16_384;
 /// How long a gateway's thread may take to drain before it is left behind.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(12);
+/// Between two heartbeats of a gateway that failed.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// A gateway that failed is started again after this, and then after twice as long, up to [`LAST_RESTART`].
 const FIRST_RESTART: Duration = Duration::from_secs(1);
 const LAST_RESTART: Duration = Duration::from_secs(30);
@@ -244,35 +246,39 @@ async fn supervise(shared: Arc<Shared>, spec: GatewaySpec, mut stopped: watch::R
             wait = FIRST_RESTART;
         }
         error!(gateway = %spec.name, reason, "the gateway failed; starting it again in {} s", wait.as_secs());
-        // One that never led says nothing: whoever leads is not to be spoken over.
-        if known.epoch > 0 {
-            tell_failure(&shared, &spec.name, known, &reason).await;
-        }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
+            () = tell_failure(&shared, &spec.name, known, &reason) => {}
             _ = stopped.changed() => {}
         }
         wait = (wait * 2).min(LAST_RESTART);
     }
 }
 
-/// A last heartbeat that says FAILED, so that clients know before they miss three.
+/// Heartbeats that say FAILED and why, for as long as it is polled. One that never led says nothing: whoever leads is not
+/// to be spoken over.
 async fn tell_failure(shared: &Shared, gateway: &Name, known: Known, reason: &str) {
     let tell = async {
         let client = shared.brokers.connect(format!("{} {gateway} failure", shared.node)).await?;
-        let now = shared.clock.now();
         // Under the epoch that clients know: they pass over what seems to come from an earlier leader.
         let options = EngineOptions::new(gateway.clone(), shared.node.clone(), known.epoch);
         let engine = Engine::new(options, engine::Replayed::default(), known.stored);
-        let mut status = engine.status(now);
-        status.state = GatewayState::Failed;
-        status.reason = Some(reason.to_owned());
-        Publisher::new(client.clone(), gateway.clone(), known.epoch).status(status);
-        client.flush().await.context("flushing")
+        let mut publisher = Publisher::new(client.clone(), gateway.clone(), known.epoch);
+        loop {
+            let mut status = engine.status(shared.clock.now());
+            status.state = GatewayState::Failed;
+            status.reason = Some(reason.to_owned());
+            publisher.status(status);
+            client.flush().await.context("flushing")?;
+            tokio::time::sleep(HEARTBEAT).await;
+        }
     };
-    if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(2), tell).await {
+    if known.epoch > 0
+        && let Err::<std::convert::Infallible, anyhow::Error>(error) = tell.await
+    {
         warn!(%gateway, %error, "the failure could not be published");
     }
+    std::future::pending().await
 }
 
 /// One life of a gateway on this node, on a thread of its own: one that is stuck in its venue's library stops nobody
@@ -370,7 +376,10 @@ impl Life {
         let (shared, name) = (self.shared.clone(), self.spec.name.clone());
         let leads = Leads { limit: keeper.limit.clone(), clock: shared.clock };
         let may_act = || keeper.limit.may_act(shared.clock.mono());
-        let led = follower.lead(&shared.node, epoch, shared.clock.now().wall, may_act).await?;
+        let led = tokio::select! {
+            led = follower.lead(&shared.node, epoch, shared.clock.now().wall, may_act) => led?,
+            _ = self.stopped.wait_for(|stop| *stop) => return Ok(Ended::Drained),
+        };
         let progress = led.writer.progress.clone();
         self.known.send_replace(Known { epoch, stored: progress.borrow().stored });
         let (sink, venue) = venue_channel(VENUE_EVENTS, VENUE_TICKS);

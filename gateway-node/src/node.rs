@@ -295,8 +295,9 @@ impl Running {
             let acts = method.needs_deadline() || matches!(method, Method::Halt | Method::Resume);
             !acts && now.mono.saturating_sub(pending.since) > GATE_PATIENCE
         };
-        let waiting: Vec<ReplyTo> = self.gate.questions().filter(|to| self.pending.get(to).is_some_and(late)).collect();
-        for to in waiting {
+        // A call that was answered otherwise waits for nothing here either.
+        let is_late = |to| self.pending.get(&to).is_none_or(late);
+        for to in self.gate.expire(is_late) {
             let error = RpcError::new(
                 ErrorCode::NotReady,
                 format!("the journal has stored nothing for {} s; the answer waited for it", GATE_PATIENCE.as_secs()),

@@ -2,7 +2,7 @@
 //! events say is what they add up to.
 
 use crate::event::OmsEvent;
-use crate::journal::{Entry, Private, SnapshotEnd, SnapshotPage, parse_message_id};
+use crate::journal::{Entry, Private, SnapshotEnd, SnapshotPage, WINDOW, parse_message_id};
 use crate::oms::{OmsState, OrderKey, PositionKey, TradeKey};
 
 /// What is wrong with a journal, and where.
@@ -24,8 +24,8 @@ pub struct Audit {
     pages: Vec<SnapshotPage>,
     findings: Vec<Finding>,
     found: u64,
-    /// The last entry was a [`Private::Fence`] of this epoch.
-    fence: Option<u64>,
+    /// How many [`Private::Fence`] entries of which epoch came last.
+    fence: Option<(u64, usize)>,
     /// Entries looked at.
     pub entries: u64,
     /// Leaderships seen.
@@ -52,10 +52,15 @@ impl Audit {
             return;
         };
         let is_leader = matches!(entry, Ok(Entry::Private(Private::LeaderStarted { .. })));
-        if let Some(fenced) = self.fence.take()
-            && !(is_leader && epoch == fenced)
-        {
-            self.find(sequence, format!("the fence in front of it is epoch {fenced}'s"));
+        match self.fence.take() {
+            Some((fenced, _)) if !(is_leader && epoch == fenced) => {
+                self.find(sequence, format!("the fence in front of it is epoch {fenced}'s"));
+            }
+            fence if is_leader && fence.is_none_or(|(_, length)| length < crate::journal::fence(WINDOW)) => {
+                let length = fence.map_or(0, |(_, length)| length);
+                self.find(sequence, format!("the fence in front of it has {length} entries: it does not keep all out"));
+            }
+            _ => {}
         }
         match self.last {
             None => self.is_complete = sequence == 1,
@@ -95,7 +100,10 @@ impl Audit {
         }
         let (_, led, numbered) = self.last.unwrap_or_default();
         self.last = Some((sequence, led, numbered));
-        self.fence = Some(epoch);
+        self.fence = Some(match self.fence {
+            Some((fenced, length)) if fenced == epoch => (epoch, length + 1),
+            _ => (epoch, 1),
+        });
     }
 
     fn apply(&mut self, sequence: u64, epoch: u64, entry: &Entry) {
@@ -220,12 +228,25 @@ mod tests {
         Ok(Entry::Private(Private::LeaderStarted { epoch, node: "a".into(), time: time() }))
     }
 
+    const FENCE: u64 = crate::journal::fence(WINDOW) as u64;
+
+    /// Each leader's first entry comes with a whole fence, which moves what is behind it.
     fn audit(entries: &[Numbered]) -> Audit {
-        let mut audit = Audit::default();
+        let (mut audit, mut moved) = (Audit::default(), 0);
         for (sequence, epoch, number, entry) in entries {
-            audit.take(*sequence, &message_id(*epoch, *number), entry);
+            if matches!(entry, Ok(Entry::Private(Private::LeaderStarted { .. }))) {
+                fence(&mut audit, sequence + moved, *epoch, FENCE);
+                moved += FENCE;
+            }
+            audit.take(sequence + moved, &message_id(*epoch, *number), entry);
         }
         audit
+    }
+
+    fn fence(audit: &mut Audit, from: u64, epoch: u64, length: u64) {
+        for sequence in from..from + length {
+            audit.take(sequence, "", &Ok(Entry::Private(Private::Fence { epoch })));
+        }
     }
 
     fn sound() -> Vec<Numbered> {
@@ -242,7 +263,7 @@ mod tests {
     fn a_sound_journal_has_no_findings() {
         let audit = audit(&sound());
         assert_eq!(audit.findings(), []);
-        assert_eq!((audit.entries, audit.leaders, audit.void), (5, 2, 0));
+        assert_eq!((audit.entries, audit.leaders, audit.void), (5 + 2 * FENCE, 2, 0));
     }
 
     #[test]
@@ -256,7 +277,8 @@ mod tests {
                 .map(|finding| (finding.sequence, finding.what.clone()))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(found(&|e| drop(e.remove(2))), [(4, "entries 3 to 3 are missing".to_owned())]);
+        let (lost, shown) = (FENCE + 3, FENCE + 4);
+        assert_eq!(found(&|e| drop(e.remove(2))), [(shown, format!("entries {lost} to {lost} are missing"))]);
         assert_eq!(found(&|e| e[2].2 = 3)[0].1, "entry 3 of epoch 3 follows entry 1");
         assert_eq!(
             found(&|e| e[3].3 = order(9, "b", OrderStatus::Submitting))[0].1,
@@ -266,18 +288,6 @@ mod tests {
             found(&|e| e[4].3 = order(9, "a", OrderStatus::Submitting))[0].1,
             "the event is not what the journal adds up to"
         );
-        let fence = |epoch| Ok(Entry::Private(Private::Fence { epoch }));
-        let fenced = |epoch| {
-            move |e: &mut Vec<Numbered>| {
-                e.insert(3, (4, 0, 0, fence(epoch)));
-                e[4].0 = 5;
-                e[5].0 = 6;
-            }
-        };
-        assert_eq!(found(&fenced(9)), []);
-        assert_eq!(found(&fenced(8)), [(5, "the fence in front of it is epoch 8's".to_owned())]);
-        assert_eq!(found(&fenced(3))[0], (4, "epoch 3 fences off epoch 3".to_owned()));
-        assert_eq!(found(&|e| e.insert(0, (0, 0, 0, fence(3)))), []);
         assert!(found(&|e| e[4].3 = Err("no JSON".to_owned()))[0].1.contains("no JSON"));
         let mut entries = sound();
         entries.push((6, 3, 3, order(3, "late", OrderStatus::Submitting)));
@@ -287,11 +297,28 @@ mod tests {
     }
 
     #[test]
+    fn a_fence_must_be_whole_and_its_leaders_own() {
+        let fenced = |epoch, length| {
+            let mut audit = Audit::default();
+            fence(&mut audit, 1, 3, FENCE);
+            audit.take(FENCE + 1, &message_id(3, 0), &leader(3));
+            fence(&mut audit, FENCE + 2, epoch, length);
+            audit.take(FENCE + 2 + length, &message_id(9, 0), &leader(9));
+            audit.findings().iter().map(|finding| finding.what.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(fenced(9, FENCE), [""; 0]);
+        assert!(fenced(9, FENCE - 1)[0].contains("does not keep all out"));
+        assert!(fenced(9, 0)[0].contains("0 entries"));
+        assert_eq!(fenced(8, FENCE), ["the fence in front of it is epoch 8's"]);
+        assert_eq!(fenced(3, 1)[0], "epoch 3 fences off epoch 3");
+    }
+
+    #[test]
     fn a_snapshot_must_be_what_the_journal_adds_up_to() {
         let Ok(Entry::Event(works)) = order(3, "w", OrderStatus::NotTraded) else { unreachable!() };
         let end = SnapshotEnd {
             trading_day: time().date_naive(),
-            begins: 3,
+            begins: FENCE + 3,
             pages: 1,
             time: time(),
             rolls: Vec::new(),

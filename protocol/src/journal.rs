@@ -214,6 +214,10 @@ fn decode_event<T: serde::de::DeserializeOwned>(
     codec::decode::<Event<T>>(payload).map(|event| event.map(wrap))
 }
 
+/// Most appends that a leader may have without an ack. Raising it takes nodes of the old and the new version apart, one
+/// after the other: a successor's fence is as long as its own version says.
+pub const WINDOW: usize = 128;
+
 /// How many [`Private::Fence`] entries a leader stores in front of its `LeaderStarted`, if no leader ever has more than
 /// `window` appends without an ack.
 ///

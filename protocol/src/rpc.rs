@@ -274,6 +274,7 @@ pub struct EventsPage {
 
 /// Parameters of `cancel_all`: the caller's working orders and quotes, all or of one instrument.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CancelAll {
     /// Only of this symbol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -308,6 +309,7 @@ pub struct CancelFailure {
 /// It holds at once on the gateway that is asked, and is answered when every other gateway will hear of it. An order
 /// that has left for the venue already is not called back: `cancel` cancels it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Halt {
     /// This owner, on every gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -335,6 +337,7 @@ pub struct Halt {
 /// Parameters of `resume`: ends the halt of the same target, and no other. At most one of `owner`, `account` and `all`;
 /// without any of them the halt of the gateway that is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Resume {
     /// The halt of this owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]

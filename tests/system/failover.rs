@@ -303,7 +303,7 @@ async fn a_stale_leaders_entries_are_not_stored() {
     let private = Private::Halts { halts: Default::default(), entries: None };
     let (subject, payload) = protocol::journal::encode_entry("sim1", &Entry::Private(private)).expect("encodes");
     // Everything that it may have had on its way, whatever of it had arrived.
-    for number in 0..256 {
+    for number in 0..protocol::journal::WINDOW as u64 {
         let message = async_nats::jetstream::message::PublishMessage::build()
             .payload(payload.clone().into())
             .message_id(format!("{}-{}", led.epoch, 1_000 + number))

@@ -79,8 +79,7 @@ async fn a_deleted_journal_is_told_and_not_begun_anew() {
 async fn those_who_ask_in_vain_do_not_shut_out_those_who_want_out() {
     let broker = TestBroker::start().await;
     let client = broker.client().await;
-    let mut config = crate::support::config(&broker.url(), &sim("sim1"));
-    config.journal.max_bytes = 60_000;
+    let config = crate::support::config(&broker.url(), &sim("sim1"));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let node = tokio::spawn(gateway_node::run(config, async {
         let _ = stopped.await;
@@ -88,6 +87,12 @@ async fn those_who_ask_in_vain_do_not_shut_out_those_who_want_out() {
     until_ready(&client, "sim1").await;
     let working = resting();
     send_order(&client, "sim1", &working).await.expect("taken");
+    // Somebody takes the rest of its room away.
+    let jetstream = async_nats::jetstream::new(client.clone());
+    let info = jetstream.get_stream("JOURNAL_sim1").await.expect("a stream").get_info().await.expect("its state");
+    let max_bytes = i64::try_from(info.state.bytes).expect("few") + 1;
+    let smaller = async_nats::jetstream::stream::Config { max_bytes, ..info.config };
+    jetstream.update_stream(smaller).await.expect("updated");
     eventually("a full journal", || async {
         let bytes = codec::encode(&resting()).expect("encodes");
         let call = client.request_with_headers("rpc.sim1.send_order", in_ms(500), bytes.into());

@@ -74,38 +74,61 @@ async fn a_broker_that_restarts_loses_no_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_journal_refuses_orders_and_lets_cancels_out() {
+async fn a_full_journal_refuses_orders_and_lets_cancels_and_successors_in() {
     let broker = TestBroker::start().await;
     let client = broker.client().await;
-    let gateways = sim("sim1");
-    let mut config = crate::support::config(&broker.url(), &gateways);
-    config.journal.max_bytes = 60_000;
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let node = tokio::spawn(gateway_node::run(config, async {
-        let _ = stopped.await;
-    }));
-    until_ready(&client, "sim1").await;
-    let mut sent = Vec::new();
+    let mut config = crate::support::config(&broker.url(), &sim("sim1"));
+    config.journal.max_bytes = 400_000;
+    let start = || {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let node = tokio::spawn(gateway_node::run(config.clone(), async {
+            let _ = stopped.await;
+        }));
+        (stop, node)
+    };
+    let (stop, node) = start();
+    let first = until_ready(&client, "sim1").await;
+    let rests = resting();
+    send_order(&client, "sim1", &rests).await.expect("taken");
+    let order = async |request: &OrderRequest| {
+        let params = serde_json::json!({ "orderid": request.orderid }).to_string();
+        let order = crate::support::call(&client, "sim1", "get_order", &params).await.expect("answered");
+        serde_json::from_value::<Order>(order).expect("an order")
+    };
+    let cancel = async |request: &OrderRequest| {
+        let params = serde_json::json!({ "orderid": request.orderid }).to_string();
+        let headers = crate::support::in_ms(10_000);
+        crate::support::call_with(&client, "sim1", "cancel_order", params.as_bytes(), headers).await.expect("taken");
+        eventually("the cancel to be journalled", async || {
+            (order(request).await.status == OrderStatus::Cancelled).then_some(())
+        })
+        .await;
+    };
+    let mut last = None;
+    let mut sent = 0;
     let refused = loop {
         let request = resting();
-        let bytes = protocol::codec::encode(&request).expect("encodes");
-        let headers = crate::support::in_ms(2_000);
-        let call = client.request_with_headers("rpc.sim1.send_order", headers, bytes.into());
-        match tokio::time::timeout(std::time::Duration::from_secs(3), call).await {
-            Ok(Ok(reply)) => match crate::support::read(&reply) {
-                Ok(_) => sent.push(request),
-                Err(error) => break error,
-            },
-            // Its intent waits for room in the journal: unknown to its client, as it should be, and not at the venue.
-            _ => continue,
+        if let Err(error) = send_order(&client, "sim1", &request).await {
+            break error;
         }
-        assert!(sent.len() < 1_000, "60 kB hold no thousand orders");
+        if let Some(last) = last.replace(request) {
+            cancel(&last).await;
+        }
+        sent += 1;
+        assert!(sent < 2_000, "400 kB hold no two thousand orders");
     };
     assert_eq!(refused.code, protocol::ErrorCode::StorageFull, "{refused}");
-    let first = serde_json::json!({ "orderid": sent[0].orderid }).to_string();
-    crate::support::call_with(&client, "sim1", "cancel_order", first.as_bytes(), crate::support::in_ms(10_000))
-        .await
-        .expect("cancels flow");
+    cancel(&last.expect("some were taken")).await;
+    let _ = stop.send(());
+    tokio::time::timeout(crate::support::PATIENCE, node).await.expect("stops").expect("no panic").expect("no error");
+
+    // There is room for the next leader, and for what it finds out.
+    let (stop, node) = start();
+    let second = until_ready(&client, "sim1").await;
+    assert!(second.epoch > first.epoch, "{} is not above {}", second.epoch, first.epoch);
+    assert_eq!(order(&rests).await.status, OrderStatus::Cancelled, "its venue died with the node");
+    let refused = send_order(&client, "sim1", &resting()).await.expect_err("still full");
+    assert_eq!(refused.code, protocol::ErrorCode::StorageFull, "{refused}");
     let _ = stop.send(());
     tokio::time::timeout(crate::support::PATIENCE, node).await.expect("stops").expect("no panic").expect("no error");
 }

@@ -8,11 +8,11 @@ use async_nats::jetstream::context::Context;
 use async_nats::jetstream::stream::{self, LastRawMessageErrorKind};
 use protocol::journal::{Entry, HEADER_MESSAGE_ID, Private, SNAPSHOT_END, decode_entry, message_id, parse_message_id};
 use protocol::{Name, Timestamp, subject};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::cursor::{Cursor, Stored};
 use super::takeover::Beginning;
-use super::writer::{foreign, last_entry};
+use super::writer::{COMPLAINT, foreign, is_storage_full};
 use super::{JournalOptions, JournalReader, JournalWriter, Known, check_not_shorter, ensure_stream, is_stream_gone};
 use crate::engine::Replayed;
 
@@ -20,6 +20,8 @@ use crate::engine::Replayed;
 const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 /// Between attempts to begin to lead.
 const AGAIN: Duration = Duration::from_millis(50);
+/// The same, where the storage takes nothing.
+const AGAIN_WHEN_FULL: Duration = Duration::from_secs(1);
 
 /// What a journal that is led gives: the state it holds, and a writer behind this leader's `LeaderStarted`.
 pub struct Led {
@@ -40,7 +42,11 @@ pub struct Follower {
     gateway: Name,
     cursor: Cursor,
     replayed: Replayed,
+    /// How many bytes are stored.
+    bytes: u64,
     undecodable: u64,
+    /// An entry of a snapshot that was not understood.
+    strange: Option<u64>,
     /// The sequence that must come next; none before the first entry.
     expected: Option<u64>,
     gap: Option<String>,
@@ -80,7 +86,9 @@ impl Follower {
             stream,
             gateway: gateway.clone(),
             replayed: Replayed::default(),
+            bytes: state.bytes,
             undecodable: 0,
+            strange: None,
             expected: None,
             gap: None,
         })
@@ -91,13 +99,14 @@ impl Follower {
     /// # Errors
     /// If the stream cannot be read, or entries are missing in it.
     pub async fn catch_up(&mut self) -> anyhow::Result<u64> {
-        let last = self.stream.get_info().await.context("reading the journal")?.state.last_sequence;
-        self.read_to(last).await?;
-        Ok(last)
+        let state = self.stream.get_info().await.context("reading the journal")?.state;
+        self.bytes = state.bytes;
+        self.read_to(state.last_sequence).await?;
+        Ok(state.last_sequence)
     }
 
     async fn read_to(&mut self, last: u64) -> anyhow::Result<()> {
-        let Follower { cursor, replayed, undecodable, expected, gap, gateway, .. } = self;
+        let Follower { cursor, replayed, undecodable, strange, expected, gap, gateway, .. } = self;
         let read = cursor.advance(last, |stored| {
             // The server lets nobody delete single entries: what is missing was purged in front of a slow reader.
             if expected.is_some_and(|expected| stored.sequence != expected) {
@@ -106,9 +115,20 @@ impl Follower {
             *expected = Some(stored.sequence + 1);
             if !take(gateway, replayed, &stored) {
                 *undecodable += 1;
+                if is_snapshot(gateway, stored.subject) && entry_epoch(stored.headers) == replayed.epoch {
+                    strange.get_or_insert(stored.sequence);
+                }
             }
         });
         read.await.context("reading the journal")?;
+        if let Some(sequence) = strange {
+            // It stands for everything before it: without it orders are unknown, and would be sent twice.
+            anyhow::bail!(
+                "entry {sequence} of the journal, part of a day's snapshot, is not understood by version {}: start nodes \
+                 of the version that wrote it, or of a newer one",
+                env!("CARGO_PKG_VERSION")
+            );
+        }
         match gap {
             Some(gap) => anyhow::bail!("entries of the journal are gone: {gap}; it is read again from its snapshot"),
             None => Ok(()),
@@ -123,7 +143,7 @@ impl Follower {
         loop {
             tokio::time::sleep(FOLLOW_EVERY).await;
             match tokio::time::timeout(Duration::from_secs(20), self.catch_up()).await {
-                Ok(Err(error)) if self.gap.is_some() => return Err(error),
+                Ok(Err(error)) if self.gap.is_some() || self.strange.is_some() => return Err(error),
                 Ok(Err(error)) => debug!(gateway = %self.gateway, %error, "the journal cannot be followed just now"),
                 Ok(Ok(_)) | Err(_) => {}
             }
@@ -144,9 +164,14 @@ impl Follower {
     ) -> anyhow::Result<Led> {
         let started = Private::LeaderStarted { epoch, node: node.clone(), time: now };
         let beginning = Beginning::new(&self.gateway, epoch, started.clone())?;
+        let mut complaint = Complaint::default();
         let base = loop {
             anyhow::ensure!(may_act(), "the lease ended before the journal was taken over");
             let last = self.catch_up().await?;
+            if self.replayed.epoch == epoch && is_stored(&self.stream, last, &beginning).await? {
+                // An earlier attempt, whose ack was lost: it is read already.
+                break last;
+            }
             anyhow::ensure!(
                 epoch > self.replayed.epoch,
                 "epoch {epoch} is not above {}, which the journal has seen: the bucket of leases was made anew. Stop all \
@@ -156,25 +181,51 @@ impl Follower {
             );
             match beginning.store(&self.context, last).await {
                 Ok(base) => break base,
-                Err(error) => debug!(gateway = %self.gateway, %error, "not leading yet"),
-            }
-            // A predecessor's last words came in between, or the ack was lost.
-            match last_entry(self.stream.clone()).await {
-                Ok((sequence, id)) if id == message_id(epoch, 0) => break sequence,
-                Ok(_) => {}
-                Err(error) => debug!(gateway = %self.gateway, %error, "the journal's end cannot be read"),
+                // A predecessor's last words came in between, or the ack was lost: the next look tells.
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    if is_storage_full(&error) {
+                        complaint.of_full_storage(&self.gateway, &error);
+                        tokio::time::sleep(AGAIN_WHEN_FULL).await;
+                    } else {
+                        debug!(gateway = %self.gateway, error, "not leading yet");
+                    }
+                }
             }
             tokio::time::sleep(AGAIN).await;
         };
-        // Everything in front of it was read before it was sent.
+        // Everything in front of it was read before it was sent; what is read twice says the same.
         self.replayed.take(base, epoch, &Entry::Private(started));
         if self.undecodable > 0 || self.replayed.voided > 0 {
             warn!(gateway = %self.gateway, undecodable = self.undecodable, voided = self.replayed.voided, "entries were passed over");
         }
         info!(gateway = %self.gateway, epoch, entries = base, "the journal is led");
-        let writer = JournalWriter::start(self.context, self.stream.clone(), &self.gateway, epoch, base);
+        let writer = JournalWriter::start(self.context, self.stream.clone(), &self.gateway, epoch, base, self.bytes);
         let reader = JournalReader { stream: self.stream, gateway: self.gateway };
         Ok(Led { replayed: self.replayed, base, writer, reader })
+    }
+}
+
+/// Whether the stream's last entry, at this sequence, is this beginning's.
+async fn is_stored(stream: &stream::Stream, last: u64, beginning: &Beginning) -> anyhow::Result<bool> {
+    let stored = stream.get_raw_message(last).await.context("reading the journal's end")?;
+    Ok(beginning.is(&stored.subject, &stored.payload))
+}
+
+/// Says now and then that nobody can lead.
+#[derive(Default)]
+struct Complaint(Option<tokio::time::Instant>);
+
+impl Complaint {
+    fn of_full_storage(&mut self, gateway: &Name, error: &str) {
+        if self.0.is_none_or(|last| last.elapsed() > COMPLAINT) {
+            self.0 = Some(tokio::time::Instant::now());
+            error!(
+                %gateway,
+                error,
+                "the journal is full, so that nobody can lead: raise journal.max_bytes, or give the server more storage"
+            );
+        }
     }
 }
 
@@ -197,6 +248,12 @@ fn take(gateway: &str, replayed: &mut Replayed, stored: &Stored<'_>) -> bool {
             false
         }
     }
+}
+
+fn is_snapshot(gateway: &str, subject: &str) -> bool {
+    [Private::Snapshot(Default::default()).kind(), SNAPSHOT_END]
+        .iter()
+        .any(|kind| subject == subject::journal_private(gateway, kind))
 }
 
 pub(super) fn entry_epoch(headers: Option<&async_nats::HeaderMap>) -> u64 {

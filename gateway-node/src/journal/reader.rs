@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::stream;
+use async_nats::jetstream::stream::{self, LastRawMessageErrorKind};
 use futures::TryStreamExt;
 use protocol::journal::{Entry, decode_entry};
 use protocol::rpc::{EventsPage, GetEvents, JournalEvent};
@@ -70,6 +70,16 @@ impl JournalReader {
         }
     }
 
+    /// The next published entry behind a sequence, as the stream's leader has it.
+    async fn first_behind(&self, sequence: u64) -> anyhow::Result<Option<u64>> {
+        let published = format!("{}>", subject::journal_published_prefix(&self.gateway));
+        match self.stream.get_first_raw_message_by_subject(&published, sequence + 1).await {
+            Ok(message) => Ok(Some(message.sequence)),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     async fn page(&self, params: &GetEvents, last: u64, limit: usize) -> anyhow::Result<EventsPage> {
         let mut page = EventsPage { items: Vec::new(), scanned: params.after, last };
         if params.after >= last {
@@ -121,7 +131,13 @@ impl JournalReader {
             }
         }
         if left == 0 && page.items.len() < limit && bytes <= PAGE_BYTES {
-            page.scanned = last;
+            // Says the copy that was read; it may lag behind.
+            match self.first_behind(page.scanned).await? {
+                Some(next) if next <= last => {
+                    anyhow::ensure!(page.scanned > params.after, "the copy that was read lags behind entry {next}");
+                }
+                _ => page.scanned = last,
+            }
         }
         let name = consumer.cached_info().name.clone();
         if let Err(error) = self.stream.delete_consumer(&name).await {

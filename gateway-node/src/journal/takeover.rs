@@ -6,10 +6,8 @@ use async_nats::header::{NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL, NATS_BATCH_
 use async_nats::jetstream::context::Context;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::{HeaderMap, header};
-use protocol::journal::{Entry, Private, encode_entry, fence, message_id};
+use protocol::journal::{Entry, Private, WINDOW, encode_entry, fence, message_id};
 use uuid::Uuid;
-
-use super::writer::IN_FLIGHT;
 
 /// A leader's beginning, ready to be stored as often as it takes.
 pub(super) struct Beginning {
@@ -35,12 +33,17 @@ impl Beginning {
         Ok(Beginning { epoch, fence, started: encoded(gateway, started)? })
     }
 
+    /// Whether a stored entry is its `LeaderStarted`: this node's, of this attempt to lead.
+    pub fn is(&self, subject: &str, payload: &[u8]) -> bool {
+        subject == self.started.subject && payload == self.started.payload
+    }
+
     /// Stores it behind entry `last`, and nowhere else; says at which sequence `LeaderStarted` is. After an error nobody
     /// knows whether it is stored.
     pub async fn store(&self, context: &Context, last: u64) -> anyhow::Result<u64> {
         let batch = Uuid::now_v7().to_string();
         let client = context.client();
-        let length = fence(IN_FLIGHT);
+        let length = fence(WINDOW);
         for number in 1..=length {
             let mut headers = HeaderMap::new();
             headers.insert(NATS_BATCH_ID, batch.as_str());
@@ -59,7 +62,6 @@ impl Beginning {
             .header(NATS_BATCH_COMMIT, NATS_BATCH_COMMIT_FINAL);
         let ack = context.send_publish(self.started.subject.clone(), started).await?.await?;
         ensure!(ack.batch_size == Some(length as u64 + 1), "the server did not store it as one batch");
-        ensure!(ack.sequence > last, "it was stored before");
         let base = last.checked_add(length as u64 + 1).context("the journal is full")?;
         ensure!(ack.sequence == base, "it was stored at {} instead of {base}", ack.sequence);
         Ok(base)

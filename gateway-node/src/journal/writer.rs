@@ -6,26 +6,25 @@ use async_nats::jetstream::context::{Context, PublishAckFuture, PublishError};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::FuturesOrdered;
 use futures::{FutureExt, StreamExt};
 use protocol::Name;
 use protocol::defect::{Defect, is_planted};
-use protocol::journal::{Entry, HEADER_MESSAGE_ID, encode_entry};
+use protocol::journal::{Entry, HEADER_MESSAGE_ID, WINDOW, encode_entry};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, warn};
 
 use super::chain::{Append, Chain, Said};
 use super::follower::last_of;
+use super::room::Room;
 use super::{ACK_PATIENCE, is_stream_gone};
 
 /// Entries that may wait for the writer. The engine refuses new orders long before (see `max_journal_backlog`) and
 /// the node stops taking venue events; should it fill all the same, the gateway stops rather than lose an entry.
 const QUEUE: usize = 32_768;
-/// Most appends without an ack. No leader may ever have more than its successor's fence is long: raising it takes nodes
-/// of the old and the new version apart, one after the other.
-pub(super) const IN_FLIGHT: usize = 256;
 /// While the journal cannot be read, it is told this often.
-const COMPLAINT: Duration = Duration::from_secs(30);
+pub(super) const COMPLAINT: Duration = Duration::from_secs(30);
 
 /// How far the writer has come. Only the newest matters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,28 +58,43 @@ struct Writer {
     stream: stream::Stream,
     gateway: Name,
     chain: Chain<Queued>,
-    in_flight: FuturesOrdered<futures::future::BoxFuture<'static, Result<u64, PublishError>>>,
+    in_flight: FuturesOrdered<BoxFuture<'static, Result<u64, PublishError>>>,
     progress: watch::Sender<Progress>,
+    room: Room,
+    /// The server has refused an append for want of room, and taken none since.
+    is_refused: bool,
+    began: tokio::time::Instant,
+    /// How many bytes are stored, being asked.
+    look: Option<BoxFuture<'static, Option<u64>>>,
 }
 
 impl JournalWriter {
-    /// Starts the task, behind a `LeaderStarted` of this epoch that is stored at `base`.
+    /// Starts the task, behind a `LeaderStarted` of this epoch that is stored at `base`, in a stream that takes so many
+    /// bytes by now.
     pub(super) fn start(
         context: Context,
         stream: stream::Stream,
         gateway: &Name,
         epoch: u64,
         base: u64,
+        bytes: u64,
     ) -> JournalWriter {
         let (entries, queue) = mpsc::channel(QUEUE);
-        let (progress_in, progress) = watch::channel(Progress { stored: base, ..Progress::default() });
+        let max_bytes = u64::try_from(stream.cached_info().config.max_bytes).unwrap_or(u64::MAX);
+        let room = Room::new(max_bytes, bytes, Duration::ZERO);
+        let storage_full = room.is_full();
+        let (progress_in, progress) = watch::channel(Progress { stored: base, storage_full, fenced: None });
         let writer = Writer {
             context,
             stream,
             gateway: gateway.clone(),
-            chain: Chain::new(epoch, base, IN_FLIGHT),
+            chain: Chain::new(epoch, base, WINDOW),
             in_flight: FuturesOrdered::new(),
             progress: progress_in,
+            room,
+            is_refused: false,
+            began: tokio::time::Instant::now(),
+            look: None,
         };
         let task = tokio::spawn(writer.run(queue));
         JournalWriter { entries, progress, task, gateway: gateway.clone() }
@@ -112,6 +126,7 @@ impl Writer {
     async fn run(mut self, mut queue: mpsc::Receiver<Queued>) {
         let mut open = true;
         while open || self.chain.unacked() > 0 {
+            let look_at = self.room.look_at().map(|at| self.began + at);
             let outcome = tokio::select! {
                 biased;
                 Some(ack) = self.in_flight.next(), if !self.in_flight.is_empty() => self.on_ack(ack),
@@ -125,6 +140,15 @@ impl Writer {
                         Ok(())
                     }
                 },
+                stored = async { self.look.as_mut().expect("it is asked").await }, if self.look.is_some() => {
+                    self.look = None;
+                    self.on_looked(stored);
+                    Ok(())
+                }
+                () = tokio::time::sleep_until(look_at.unwrap_or(self.began)), if look_at.is_some() && self.look.is_none() => {
+                    self.look = Some(bytes_stored(self.stream.clone()).boxed());
+                    Ok(())
+                }
             };
             if let Err(failure) = outcome
                 && let Err(fenced) = self.recover(failure).await
@@ -136,7 +160,25 @@ impl Writer {
         }
     }
 
+    fn on_looked(&mut self, stored: Option<u64>) {
+        let now = self.began.elapsed();
+        match stored {
+            Some(stored) => self.room.looked(stored, now),
+            None => self.room.look_later(now),
+        }
+        self.tell_room();
+    }
+
+    fn tell_room(&self) {
+        self.progress.send_if_modified(|p| {
+            let was_full = std::mem::replace(&mut p.storage_full, self.is_refused || self.room.is_full());
+            was_full != p.storage_full
+        });
+    }
+
     async fn publish(&mut self, append: Append<Queued>) -> Result<(), PublishError> {
+        self.room.take(append.entry.payload.len());
+        self.tell_room();
         let mut message = PublishMessage::build().payload(append.entry.payload).message_id(append.id);
         if !is_planted(Defect::Fence) {
             // Not the predecessor's id: a cluster of 2.14 or newer checks that only when it applies what it has agreed
@@ -152,9 +194,10 @@ impl Writer {
     fn on_ack(&mut self, ack: Result<u64, PublishError>) -> Result<(), Failure> {
         match self.chain.on_ack(ack?) {
             Said::Stored(sequence) => {
+                self.is_refused = false;
                 self.progress.send_modify(|p| {
                     p.stored = sequence;
-                    p.storage_full = false;
+                    p.storage_full = self.room.is_full();
                 });
                 Ok(())
             }
@@ -166,11 +209,8 @@ impl Writer {
     async fn recover(&mut self, failure: Failure) -> Result<(), String> {
         self.in_flight = FuturesOrdered::new();
         let full = is_storage_full(&failure.0);
-        self.progress.send_if_modified(|p| {
-            let changed = p.storage_full != full;
-            p.storage_full = full;
-            changed
-        });
+        self.is_refused = full;
+        self.tell_room();
         debug!(gateway = %self.gateway, error = failure.0, "an append failed: looking up what is stored");
         let mut wait = Duration::from_millis(if full { 1_000 } else { 50 });
         let began = tokio::time::Instant::now();
@@ -234,6 +274,10 @@ impl Writer {
     }
 }
 
+async fn bytes_stored(stream: stream::Stream) -> Option<u64> {
+    Some(tokio::time::timeout(ACK_PATIENCE, stream.get_info()).await.ok()?.ok()?.state.bytes)
+}
+
 /// Why an append is not known to be stored, in words.
 struct Failure(String);
 
@@ -264,7 +308,7 @@ pub(super) async fn last_entry(stream: stream::Stream) -> anyhow::Result<(u64, S
     Ok((sequence, id))
 }
 
-fn is_storage_full(error: &str) -> bool {
+pub(super) fn is_storage_full(error: &str) -> bool {
     ["maximum bytes exceeded", "maximum messages exceeded", "insufficient", "no space left"]
         .iter()
         .any(|text| error.contains(text))

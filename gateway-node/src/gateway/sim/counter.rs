@@ -87,6 +87,8 @@ pub struct Counter {
     /// The session in force.
     current: Option<Current>,
     highest_epoch: u64,
+    /// Number of the last session that was begun, or one below the first.
+    last_session: u64,
     counts: CounterCounts,
     /// Last prices of what is held, as last recorded.
     marked: HashMap<InstrumentId, f64>,
@@ -113,10 +115,21 @@ impl Rebuild {
             setup,
             current: None,
             highest_epoch: 0,
+            last_session: 0,
             counts: CounterCounts::default(),
             marked: HashMap::new(),
             to_reject: 0,
         })
+    }
+
+    /// Sessions are numbered from here, unless the ledger knows one: with a number that no ledger before can have come
+    /// to, references and trade ids of a new account are never taken for an earlier account's.
+    #[must_use]
+    pub fn sessions_from(mut self, first: u64) -> Rebuild {
+        if self.0.last_session == 0 {
+            self.0.last_session = first.saturating_sub(1);
+        }
+        self
     }
 
     /// Takes in what one input came to: the entries of one record of the ledger.
@@ -180,7 +193,7 @@ impl Counter {
             return Err(reason);
         }
         self.end_current(&format!("a newer login ended the session: {node}, epoch {epoch}"), out);
-        let session = Session(self.counts.sessions + 1);
+        let session = Session(self.last_session + 1);
         self.record(LedgerEntry::LoggedIn { session, epoch, node: node.clone() }, out);
         self.begin(session, epoch);
         let connected = VenueEvent::Connected {
@@ -456,6 +469,7 @@ impl Counter {
 
     fn begin(&mut self, session: Session, epoch: u64) {
         self.highest_epoch = self.highest_epoch.max(epoch);
+        self.last_session = session.0;
         self.exchange.begin_session(session.name());
         self.current = Some(Current { session, highest_reference: 0, sent: VecDeque::new() });
     }
@@ -511,7 +525,7 @@ impl CounterCounts {
     fn take(&mut self, entry: &LedgerEntry) {
         match entry {
             LedgerEntry::Started { run, .. } => self.runs = *run,
-            LedgerEntry::LoggedIn { session, .. } => self.sessions = session.0,
+            LedgerEntry::LoggedIn { .. } => self.sessions += 1,
             LedgerEntry::LoginRefused { .. } => self.logins_refused += 1,
             LedgerEntry::OrderAccepted { .. } | LedgerEntry::QuoteAccepted { .. } => self.accepted += 1,
             LedgerEntry::OrderRejected { .. } | LedgerEntry::QuoteRejected { .. } => self.rejected += 1,

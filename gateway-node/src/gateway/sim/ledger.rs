@@ -183,7 +183,7 @@ pub enum LedgerError {
         path: PathBuf,
     },
     /// A line that is not the last one cannot be read: nobody's crash leaves that behind.
-    #[error("{}, line {line}: {problem}: the file is damaged; restore it, or begin another directory with --ledger", path.display())]
+    #[error("{}, line {line}: {problem}. If the file was changed or damaged, restore it; or begin another directory with --ledger", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

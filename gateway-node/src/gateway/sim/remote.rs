@@ -33,6 +33,9 @@ const CONNECT: Duration = Duration::from_secs(3);
 const LOGIN: Duration = Duration::from_secs(10);
 /// How long an event waits for room in the node's queue.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a closed connection's threads are waited for: one that is still connecting, or writes to a venue that reads
+/// nothing, ends by itself later and is heard no more.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Instruments in one message, so that it stays far below [`link::LONGEST_ASK`].
 const INSTRUMENTS: usize = 256;
 
@@ -181,7 +184,11 @@ impl Gateway for RemoteVenue {
 
     fn close(&mut self) {
         self.disconnect();
-        join(std::mem::take(&mut self.threads));
+        let until = Instant::now() + LAST_WORDS;
+        while !self.threads.iter().all(JoinHandle::is_finished) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.tidy();
     }
 }
 

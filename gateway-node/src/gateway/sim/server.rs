@@ -47,7 +47,7 @@ pub struct VenueServer {
 }
 
 impl VenueServer {
-    /// Opens the feed, rebuilds the counter from its ledger, and listens.
+    /// Opens the feed, listens, and rebuilds the counter from its ledger.
     ///
     /// # Errors
     /// A setting, a file or an address that cannot be used: what is wrong and what to do instead.
@@ -64,10 +64,11 @@ impl VenueServer {
         ledger: PathBuf,
         allow_faults: bool,
     ) -> anyhow::Result<VenueServer> {
-        let desk = Desk::open(parts, orders_per_second, ledger, allow_faults)?;
         let listener = TcpListener::bind(listen)
             .await
             .with_context(|| format!("listening on `{listen}`: name a free HOST:PORT with --listen"))?;
+        // Only now: opening the ledger writes that every older session is over.
+        let desk = Desk::open(parts, orders_per_second, ledger, allow_faults)?;
         Ok(VenueServer { listener, desk })
     }
 

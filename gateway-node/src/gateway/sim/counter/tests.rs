@@ -7,9 +7,12 @@ use super::*;
 
 const NOW: Duration = Duration::ZERO;
 
+fn setup() -> CounterSetup {
+    CounterSetup { gateway: "sim1".into(), contracts: contracts(), terms: terms(), orders_per_second: 3 }
+}
+
 fn counter() -> Counter {
-    let setup = CounterSetup { gateway: "sim1".into(), contracts: contracts(), terms: terms(), orders_per_second: 3 };
-    let mut counter = Rebuild::new(setup).start(&mut Outcome::default());
+    let mut counter = Rebuild::new(setup()).start(&mut Outcome::default());
     let quiet = tick(Place::SHFE, 100.0, 1000.0, &[(99.0, 10.0)], &[(101.0, 10.0)]);
     counter.tick(&quiet, &mut Outcome::default());
     counter
@@ -179,7 +182,7 @@ fn orders_of_a_lost_session_work_on_unheard() {
 #[test]
 fn a_ledger_of_another_account_or_of_other_contracts_is_refused() {
     let mut out = Outcome::default();
-    let setup = CounterSetup { gateway: "sim1".into(), contracts: contracts(), terms: terms(), orders_per_second: 3 };
+    let setup = setup();
     let mut counter = Rebuild::new(setup.clone()).start(&mut out);
     counter.tick(&tick(Place::SHFE, 100.0, 0.0, &[], &[]), &mut out);
     let mut other = setup.clone();
@@ -189,4 +192,18 @@ fn a_ledger_of_another_account_or_of_other_contracts_is_refused() {
     let other = CounterSetup { contracts: Vec::new(), ..setup };
     let error = Rebuild::new(other).take(&out.entries).expect_err("no contracts");
     assert!(error.contains("x2410.SHFE is not among the contracts"), "{error}");
+}
+
+#[test]
+fn a_new_ledger_names_sessions_as_no_earlier_one_did() {
+    let mut first = Rebuild::new(setup()).sessions_from(1_700_000_000).start(&mut Outcome::default());
+    let mut out = Outcome::default();
+    let session = first.log_in(1, &"n".into(), &mut out).expect("logged in");
+    assert_eq!(session, Session(1_700_000_000));
+    // The same ledger goes on counting, whatever the clock says by then.
+    let mut rebuild = Rebuild::new(setup());
+    rebuild.take(&out.entries).expect("its own record");
+    let mut again = rebuild.sessions_from(1_600_000_000).start(&mut Outcome::default());
+    assert_eq!(again.log_in(1, &"n".into(), &mut Outcome::default()), Ok(Session(1_700_000_001)));
+    assert_eq!(again.counts().sessions, 2);
 }

@@ -565,13 +565,14 @@ fn open_books(setup: &CounterSetup, directory: &std::path::Path) -> anyhow::Resu
         warn!(bytes = cut, "the ledger's last line was torn, as a killed venue leaves it: it is cut off");
     }
     let mut out = Outcome::default();
-    let counter = rebuild.start(&mut out);
-    ledger.append(&out.entries, clock())?;
+    let now = clock();
+    let counter = rebuild.sessions_from(u64::try_from(now.timestamp()).unwrap_or(1)).start(&mut out);
+    ledger.append(&out.entries, now)?;
     info!(directory = %directory.display(), records = ledger.count(), run = counter.counts().runs, "ledger open");
     Ok((counter, ledger))
 }
 
-/// The venue's clock: for the ledger's reader, nothing is decided by it.
+/// The venue's clock: for the ledger's reader, and for the number of a new ledger's first session.
 #[allow(clippy::disallowed_methods)] // this is the edge that reads it
 fn clock() -> Timestamp {
     chrono::Utc::now().fixed_offset()
