@@ -263,6 +263,22 @@ pub struct JournalRange {
     pub to: Option<u64>,
 }
 
+/// The kinds of entries, as their subjects name them.
+const JOURNAL_KINDS: [&str; 12] = [
+    "order",
+    "trade",
+    "quote",
+    "position",
+    "account",
+    "cancel",
+    "halts",
+    "subscription",
+    "leader",
+    "fence",
+    "snapshot",
+    "snapshot_end",
+];
+
 #[derive(Debug, ClapArgs)]
 pub struct JournalShowArgs {
     #[command(flatten)]
@@ -272,9 +288,8 @@ pub struct JournalShowArgs {
     #[arg(long, value_name = "ORDERID", value_parser = any_order_id)]
     pub order: Option<OrderId>,
 
-    /// Only this kind: order, trade, quote, position, account, cancel, halts, subscription, leader, snapshot; or fence,
-    /// which is hidden otherwise
-    #[arg(long, value_name = "KIND")]
+    /// Only this kind of entry; a fence is hidden otherwise
+    #[arg(long, value_name = "KIND", value_parser = JOURNAL_KINDS)]
     pub kind: Option<String>,
 
     /// At most so many

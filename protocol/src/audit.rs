@@ -49,6 +49,7 @@ impl Audit {
         }
         let Some((epoch, number)) = parse_message_id(message_id) else {
             self.find(sequence, format!("its id `{message_id}` is none of a node's"));
+            self.last = self.last.map(|(_, led, numbered)| (sequence, led, numbered));
             return;
         };
         let is_leader = matches!(entry, Ok(Entry::Private(Private::LeaderStarted { .. })));

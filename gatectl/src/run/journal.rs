@@ -8,7 +8,7 @@ use protocol::journal::{Entry, Private};
 use protocol::{Name, OmsEvent, OrderId};
 use serde::Serialize;
 
-use super::{Session, choose};
+use super::Session;
 use crate::args::{JournalCommand, JournalRange, JournalShowArgs};
 use crate::exit::Failure;
 use crate::out::note;
@@ -78,7 +78,8 @@ impl Session {
     async fn journal_show(&mut self, args: JournalShowArgs) -> Result<(), Failure> {
         let journal = self.open_journal().await?;
         let (from, to) = range(&journal, &args.range).await?;
-        let mut left = args.limit.unwrap_or(u64::MAX);
+        let most = args.limit.unwrap_or(u64::MAX);
+        let mut left = most;
         let mut outcome = Ok(());
         journal
             .read(from, to, |stored| {
@@ -96,6 +97,9 @@ impl Session {
             })
             .await?;
         outcome?;
+        if left == most {
+            note(&format!("entries {from} to {to} of {} hold nothing of that", journal.gateway()));
+        }
         self.out.flush()
     }
 
@@ -156,7 +160,13 @@ impl Session {
             Some(gateway) => gateway.clone(),
             None => match self.client.journals().await?.as_slice() {
                 [] => return Err(Failure::NotReachable("there is no journal yet: no gateway has run here".to_owned())),
-                journals => choose(journals, None, &self.global.server)?,
+                [only] => only.clone(),
+                journals => {
+                    let names = journals.join(", ");
+                    return Err(Failure::Ambiguous(format!(
+                        "several gateways have a journal, choose one with -g: {names}"
+                    )));
+                }
             },
         };
         Ok(self.client.journal(gateway).await?)
@@ -174,7 +184,14 @@ async fn range(journal: &Journal, wanted: &JournalRange) -> Result<(u64, u64), F
         };
         (from, to) = (found.begins, found.ends);
     }
-    Ok((wanted.from.unwrap_or(from), wanted.to.unwrap_or(to)))
+    let (from, to) = (wanted.from.unwrap_or(from), wanted.to.unwrap_or(to));
+    if from > to && journal.last > 0 {
+        let (first, last) = (journal.first, journal.last);
+        return Err(Failure::Usage(format!(
+            "there are no entries {from} to {to}; the journal holds {first} to {last}"
+        )));
+    }
+    Ok((from, to))
 }
 
 fn day_rows(journal: &Journal, days: &[JournalDay]) -> Vec<DayRow> {

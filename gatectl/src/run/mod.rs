@@ -7,10 +7,11 @@ mod lists;
 mod operate;
 mod order;
 mod ticks;
+mod urgent;
 
 use std::time::Duration;
 
-use client_sdk::{Client, ConnectOptions, GatewayHandle};
+use client_sdk::{Client, ConnectOptions, Error, GatewayHandle};
 use futures::future::join_all;
 use protocol::{InstrumentId, Name, OrderId, Timestamp};
 
@@ -204,9 +205,15 @@ pub async fn gateway_for(
     asked: Option<&Name>,
     instrument: &InstrumentId,
 ) -> Result<GatewayHandle, Failure> {
-    match asked {
-        Some(name) => Ok(client.gateway(name.clone())),
-        None => Ok(client.route(instrument).await?),
+    if let Some(name) = asked {
+        return Ok(client.gateway(name.clone()));
+    }
+    match client.route(instrument).await {
+        // In the midst of a takeover nobody trades anything: that is no mistake on the command line.
+        Err(Error::NoRoute { .. }) if client.gateways().await?.is_empty() => Err(Failure::NotReachable(format!(
+            "no gateway answers now: {instrument} cannot be routed. Name the gateway with -g, and the command waits for it"
+        ))),
+        route => Ok(route?),
     }
 }
 

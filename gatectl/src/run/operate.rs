@@ -1,21 +1,31 @@
 //! `status`, `logs`, `call`, and what whoever runs a gateway does: `halt`, `resume`, `connect`, `disconnect`.
 
+use std::time::Duration;
+
 use client_sdk::{Error, GatewayHandle, Update};
 use futures::future::join_all;
+use protocol::halt::{HaltScope, HaltTarget};
 use protocol::rpc::{Halt, Halted, Resume};
 
 use super::ticks::missed_sentence;
 use super::{Session, first_failure};
 use crate::args::{CallArgs, HaltArgs, LogsArgs, ResumeArgs, StatusArgs, WhomArgs};
 use crate::exit::Failure;
+use crate::out::note;
 use crate::rows;
+
+/// Longer than a heartbeat's interval.
+const HEARTBEATS: Duration = Duration::from_millis(1_500);
 
 impl Session {
     pub(super) async fn status(&mut self, args: StatusArgs) -> Result<(), Failure> {
         if args.follow {
             return self.follow_status().await;
         }
-        let gateways = self.gateways().await?;
+        let gateways = match self.gateways().await {
+            Err(failure @ Failure::NotReachable(_)) => return self.failed_gateways(failure).await,
+            gateways => gateways?,
+        };
         let (mut statuses, mut failures) = (Vec::new(), Vec::new());
         for answer in join_all(gateways.iter().map(|gateway| gateway.get_status())).await {
             match answer {
@@ -35,6 +45,25 @@ impl Session {
             }
         }
         first_failure(failures)
+    }
+
+    /// Where nobody answers: gateways that failed say why in their heartbeats, until they are started again.
+    async fn failed_gateways(&mut self, failure: Failure) -> Result<(), Failure> {
+        let mut statuses = self.client.statuses(self.global.gateway.as_deref()).await?;
+        let mut failed = std::collections::BTreeMap::new();
+        let heard = async {
+            while let Some(update) = statuses.next().await {
+                if let Update::Event(event) = update {
+                    failed.insert(event.data.gateway_name.clone(), event.data);
+                }
+            }
+        };
+        let _ = tokio::time::timeout(HEARTBEATS, heard).await;
+        if !failed.is_empty() {
+            self.out.list(rows::STATUS, &failed.into_values().collect::<Vec<_>>(), rows::status, "")?;
+            self.out.flush()?;
+        }
+        Err(failure)
     }
 
     async fn follow_status(&mut self) -> Result<(), Failure> {
@@ -115,7 +144,19 @@ impl Session {
         let gateways = self.gateways_to_tell(&whom).await?;
         let request =
             Halt { owner: whom.owner, account: whom.account, all: whom.all, reason, cancel, external, reduce_only };
-        let answers = join_all(gateways.iter().map(|gateway| gateway.halt(&request))).await;
+        let (this, request) = (&*self, &request);
+        let tell = |gateway| this.urgently(move || GatewayHandle::halt(gateway, request));
+        let answers = join_all(gateways.iter().map(tell)).await;
+        if let Some(account) = &request.account
+            && answers.iter().flatten().all(|halted| {
+                !halted.halts.iter().any(|halt| halt.target == HaltTarget::new(HaltScope::Account, account.clone()))
+            })
+            && answers.iter().any(Result::is_ok)
+        {
+            note(&format!(
+                "no gateway that runs trades for account {account}: one that will is halted when it comes up"
+            ));
+        }
         self.print_halted(&gateways, answers)
     }
 
@@ -123,13 +164,19 @@ impl Session {
         let ResumeArgs { whom, reduce_only } = args;
         let gateways = self.gateways_to_tell(&whom).await?;
         let request = Resume { owner: whom.owner, account: whom.account, all: whom.all, reduce_only };
-        let answers = join_all(gateways.iter().map(|gateway| gateway.resume(&request))).await;
+        let (this, request) = (&*self, &request);
+        let tell = |gateway| this.urgently(move || GatewayHandle::resume(gateway, request));
+        let answers = join_all(gateways.iter().map(tell)).await;
         self.print_halted(&gateways, answers)
     }
 
     /// Who is told: what stops others too holds at once wherever it is told, so every gateway is.
     async fn gateways_to_tell(&self, whom: &WhomArgs) -> Result<Vec<GatewayHandle>, Failure> {
-        if whom.reaches_others() { self.gateways().await } else { Ok(vec![self.gateway().await?]) }
+        let gateways = self.urgent_gateways().await?;
+        match gateways.as_slice() {
+            [_, _, ..] if !whom.reaches_others() => Ok(vec![self.gateway().await?]),
+            _ => Ok(gateways),
+        }
     }
 
     fn print_halted(&mut self, gateways: &[GatewayHandle], answers: Vec<Result<Halted, Error>>) -> Result<(), Failure> {
@@ -176,8 +223,13 @@ fn halted_sentence(gateway: &str, halted: &Halted) -> String {
         format!("{gateway}: takes new orders from everybody")
     } else if halted.halted.iter().any(|owner| owner == "*") {
         format!("{gateway}: halted, takes new orders from nobody; cancels still flow")
-    } else {
+    } else if reduce_only.is_empty() {
         format!("{gateway}: halted for {}; cancels still flow", halted.halted.join(", "))
+    } else {
+        let (halted, reduce_only) = (halted.halted.join(", "), reduce_only.join(", "));
+        format!(
+            "{gateway}: halted for {halted}; takes only what lessens a position, for {reduce_only}; cancels still flow"
+        )
     }
 }
 
@@ -194,5 +246,10 @@ mod tests {
         assert_eq!(say(&[]), "sim1: takes new orders from everybody");
         assert!(say(&["*", "A"]).contains("from nobody"));
         assert_eq!(say(&["A", "B"]), "sim1: halted for A, B; cancels still flow");
+        let all =
+            serde_json::json!({ "scope": "ALL", "target": "", "reduce_only": true, "since": "2024-01-02T09:00:00Z" });
+        let halts = vec![serde_json::from_value(all).expect("a halt")];
+        let both = halted_sentence("sim1", &Halted { halted: vec!["A".into()], halts });
+        assert!(both.contains("halted for A;") && both.contains("lessens a position, for all"), "{both}");
     }
 }

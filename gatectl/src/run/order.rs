@@ -147,8 +147,10 @@ impl Session {
     }
 
     pub(super) async fn cancel_all(&mut self, args: CancelAllArgs) -> Result<(), Failure> {
+        self.urgent_gateways().await?;
         let gateway = self.gateway().await?;
-        let cancelled = gateway.cancel_all(args.instrument.as_ref()).await.map_err(|error| {
+        let (this, gateway) = (&*self, &gateway);
+        let cancelled = this.urgently(|| gateway.cancel_all(args.instrument.as_ref())).await.map_err(|error| {
             if error.maybe_executed() {
                 Failure::Unknown {
                     what: error.to_string(),
