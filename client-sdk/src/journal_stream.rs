@@ -130,7 +130,7 @@ impl<T: Journalled> Stream for JournalStream<T> {
                     self.link_told.extend(told);
                     None
                 }
-                Some(Followed::Snapshot(_) | Followed::CompleteTo(_)) => None,
+                Some(Followed::Snapshot(_) | Followed::NewDay(_) | Followed::CompleteTo(_)) => None,
             };
             if update.is_some() {
                 return Poll::Ready(update);

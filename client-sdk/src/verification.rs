@@ -77,6 +77,11 @@ impl Verification {
         self.complete_to
     }
 
+    /// The position of the last event that was delivered.
+    pub(crate) fn told_to(&self) -> u64 {
+        self.delivered.last_key_value().map_or(self.complete_to, |(seq, _)| self.complete_to.max(*seq))
+    }
+
     /// Whether the journal has to be read again.
     pub(crate) fn needs_refill(&self) -> bool {
         self.needs_refill || self.delivered.len() > UNVERIFIED_MAX
