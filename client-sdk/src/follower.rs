@@ -14,7 +14,7 @@ use async_nats::{Message, Subscriber};
 use futures::{Stream, StreamExt};
 use protocol::rpc::JournalEvent;
 use protocol::subject::{self, Filter, Kind};
-use protocol::{Event, Head, Name, OmsEvent, Subject, codec};
+use protocol::{ErrorCode, Event, Head, Name, OmsEvent, RpcError, Subject, codec};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -77,6 +77,10 @@ pub(crate) struct Follower {
     link: watch::Receiver<Link>,
     /// Position that somebody waits for.
     wanted: watch::Receiver<u64>,
+    /// The epoch of the last heartbeat.
+    heard_epoch: u64,
+    /// Epochs may have begun anew: then this is another journal.
+    anew: bool,
     /// `None` until it is known where to begin.
     verification: Option<Verification>,
     /// The trading day's snapshot that the state told last belongs to.
@@ -119,6 +123,8 @@ impl Follower {
             heartbeats: client.heartbeats(),
             link,
             wanted,
+            heard_epoch: client.heard_epoch(gateway).unwrap_or(0),
+            anew: false,
             verification: None,
             day_seq: 0,
             taking: None,
@@ -189,14 +195,14 @@ impl Follower {
             None => self.start == Start::Snapshot,
             Some(verification) => {
                 let waited_for = verification.complete_to() < *self.wanted.borrow();
-                self.taken.is_some() || verification.needs_refill() || waited_for
+                self.anew || self.taken.is_some() || verification.needs_refill() || waited_for
             }
         }
     }
 
     /// Finds out where to begin.
     async fn begin(&mut self) -> Result<(), Error> {
-        (self.taking, self.taken) = (None, None);
+        (self.taking, self.taken, self.anew) = (None, None, false);
         match self.start {
             Start::Now => {
                 let status = self.gateway.get_status().await?;
@@ -220,6 +226,7 @@ impl Follower {
         self.retry_at = Instant::now() + RETRY_PAUSE;
         let result = match self.verification {
             None => self.begin().await,
+            Some(_) if self.anew => self.check_epoch().await,
             Some(_) => match self.taken.take() {
                 Some(snapshot) => self.begin_day(snapshot).await,
                 None => self.refill(None).await,
@@ -231,6 +238,22 @@ impl Follower {
             Err(error) => {
                 debug!(gateway = %self.gateway.name(), %error, "reading the journal again failed, trying later")
             }
+        }
+    }
+
+    /// Asks who leads: the heartbeat of a lower epoch may be a former leader's after all, which answers nothing.
+    ///
+    /// # Errors
+    /// `TOO_OLD` if epochs have begun anew.
+    async fn check_epoch(&mut self) -> Result<(), Error> {
+        let status = self.gateway.get_status().await?;
+        self.anew = false;
+        match &self.verification {
+            Some(verification) if status.epoch < verification.epoch() => {
+                let message = format!("epoch {} leads behind {}: another journal", status.epoch, verification.epoch());
+                Err(Error::Rpc(RpcError::new(ErrorCode::TooOld, message)))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -343,6 +366,11 @@ impl Follower {
     fn on_heartbeat(&mut self) {
         let heartbeats = self.heartbeats.borrow_and_update();
         let Some(heard) = heartbeats.get(self.gateway.name()) else { return };
+        if heard.status.epoch < self.heard_epoch && self.verification.is_some() {
+            self.anew = true;
+            self.retry_at = Instant::now();
+        }
+        self.heard_epoch = heard.status.epoch;
         let is_new_day = heard.status.snapshot_seq > self.day_seq;
         let is_under_way = self.taking.is_some() || self.taken.is_some();
         if self.start == Start::Snapshot && self.verification.is_some() && is_new_day && !is_under_way {

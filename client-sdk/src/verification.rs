@@ -77,6 +77,11 @@ impl Verification {
         self.complete_to
     }
 
+    /// The highest epoch that was told of.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// The position of the last event that was delivered.
     pub(crate) fn told_to(&self) -> u64 {
         self.delivered.last_key_value().map_or(self.complete_to, |(seq, _)| self.complete_to.max(*seq))

@@ -254,6 +254,55 @@ async fn a_mirror_recovers_by_itself_from_an_outage() {
     equal(&gateway, &mirror).await;
 }
 
+/// Another cluster behind the address: its journal is already longer than the old one was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_made_anew_with_lower_epochs_is_gone_over_to() {
+    let Some(server) = Server::start().await else { return };
+    let gateway = Gateway::start(&server, "sim1").await;
+    gateway.with(|script| script.epoch = 7);
+    let client = Client::connect(server.url()).await.expect("connects");
+    gateway.append(order("old", 0.0), false).await;
+    let mirror = client.mirror("sim1").await.expect("a mirror");
+    let mut changes = mirror.changes();
+    let mut ticks = client.ticks(Filter::all()).await.expect("subscribed");
+    let mut statuses = client.statuses(None).await.expect("subscribed");
+    let accepted = serde_json::to_string(&order_of(&request("o1"), 0.0)).expect("encodes");
+    gateway.answer("send_order", Answer::Json(accepted));
+    let handle = client.gateway("sim1");
+    gateway.beat().await;
+    assert!(matches!(soon("the heartbeat", statuses.next()).await, Some(Update::Event(event)) if event.epoch == 7));
+    gateway.tick(7, 100, 3500.0).await;
+    assert!(matches!(soon("the tick", ticks.next()).await, Some(Update::Event(_))));
+
+    gateway.make_anew();
+    for n in 0..5 {
+        gateway.append(order(&format!("new{n}"), 0.0), true).await;
+    }
+    eventually("an order to be taken", async || {
+        gateway.beat().await;
+        handle.send_order(&request("o1")).await.is_ok()
+    })
+    .await;
+    eventually("the mirror to begin anew", async || {
+        gateway.beat().await;
+        *mirror.state() == state_of(&gateway)
+    })
+    .await;
+    assert!(matches!(soon("the change", changes.next()).await, Some(Change::Replaced)));
+    gateway.append(order("live", 0.0), false).await;
+    equal(&gateway, &mirror).await;
+    assert!(matches!(soon("the order", changes.next()).await, Some(Change::Event(_))), "no refill is needed any more");
+    gateway.tick(1, 1, 3501.0).await;
+    match soon("the tick", ticks.next()).await {
+        Some(Update::Event(event)) => assert_eq!((event.epoch, event.data.last_price), (1, Some(3501.0))),
+        other => panic!("{other:?} instead of a tick"),
+    }
+    match soon("a heartbeat", statuses.next()).await {
+        Some(Update::Event(event)) => assert_eq!(event.epoch, 1),
+        other => panic!("{other:?} instead of a heartbeat"),
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_of_nobody_is_an_error() {
     let Some(server) = Server::start().await else { return };

@@ -267,6 +267,14 @@ impl Gateway {
         });
     }
 
+    /// Journal and leases are wiped: everything begins from nothing, at epoch 1.
+    pub fn make_anew(&self) {
+        self.with(|script| {
+            let Script { answers, calls, ahead_ms, .. } = std::mem::take(script);
+            *script = Script { answers, calls, ahead_ms, epoch: 1, ..Script::default() };
+        });
+    }
+
     pub async fn tick(&self, epoch: u64, seq: u64, price: f64) {
         let mut tick = Tick::new(self.name, rb(), time(now_ms()));
         tick.last_price = Some(price);
