@@ -32,6 +32,9 @@ pub(crate) struct Verification {
     complete_to: u64,
     epoch: u64,
     needs_refill: bool,
+    /// The position of the last event that was held back: the refill must reach it. The node may not know yet that it
+    /// is stored.
+    held_to: u64,
     /// Delivered behind `complete_to`.
     delivered: BTreeMap<u64, Delivered>,
     last_of_subject: HashMap<String, u64>,
@@ -66,6 +69,7 @@ impl Verification {
             complete_to,
             epoch,
             needs_refill: false,
+            held_to: 0,
             delivered: BTreeMap::new(),
             last_of_subject: HashMap::new(),
             owners: HashMap::new(),
@@ -104,14 +108,12 @@ impl Verification {
         }
         if place.epoch < self.epoch {
             // Either it was stored before the new leader began, or it is void: the journal knows.
-            self.needs_refill = true;
-            return false;
+            return self.hold_back(place.seq);
         }
         self.on_epoch(place.epoch);
         let last = self.last_of_subject.get(place.subject).copied().unwrap_or(0).max(self.complete_to);
         if place.previous > last || place.seq < last {
-            self.needs_refill = true;
-            return false;
+            return self.hold_back(place.seq);
         }
         match self.last_of_subject.get_mut(place.subject) {
             Some(last) => *last = place.seq,
@@ -191,7 +193,13 @@ impl Verification {
         }
         self.delivered = self.delivered.split_off(&scanned.saturating_add(1));
         self.complete_to = scanned;
-        self.needs_refill = false;
+        self.needs_refill = self.held_to > scanned;
+    }
+
+    fn hold_back(&mut self, seq: u64) -> bool {
+        self.held_to = self.held_to.max(seq);
+        self.needs_refill = true;
+        false
     }
 
     fn record(&mut self, seq: u64, epoch: u64, owner: Option<&Name>) {
@@ -327,6 +335,20 @@ mod tests {
         assert!(reader.delivered.is_empty(), "held back");
         reader.refill(&journal);
         assert_eq!(reader.delivered, [1, 2]);
+    }
+
+    #[test]
+    fn a_refill_that_ends_in_front_of_what_was_held_back_is_not_the_last() {
+        let (mut journal, mut reader) = (journal(), Reader::new());
+        let (_lost, second) = (journal.append(0, 0), journal.append(0, 0));
+        reader.event(&journal, second);
+        // The node does not know yet that the second one is stored.
+        assert!(reader.verification.on_refilled(1, 1, None));
+        reader.verification.on_refill_done(1);
+        assert!(reader.verification.needs_refill(), "the second one is still to come");
+        reader.refill(&journal);
+        assert_eq!(reader.delivered, [2]);
+        assert!(!reader.verification.needs_refill());
     }
 
     #[test]
