@@ -216,11 +216,13 @@ impl<'a, R: Sendable> Sending<'a, R> {
 
     /// Asks the node that leads now. Its clock is read before its state: what it has not by then, it never will.
     async fn look_up(&self, end: Instant) -> Result<Found<R::Sent>, Error> {
-        let patience = LOOK_UP.min(end.saturating_duration_since(Instant::now()));
-        let asking = self.gateway.clone().with_timeout(patience);
-        let before: Status = asking.get_status().await?;
+        let asking = || {
+            let left = end.saturating_duration_since(Instant::now());
+            self.gateway.clone().with_timeout(LOOK_UP.min(left))
+        };
+        let before: Status = asking().get_status().await?;
         let params = GetOrder { orderid: self.request.id().clone(), owner: None };
-        let found: Option<R::Sent> = asking.call_as(R::LOOK_UP.as_str(), &params, None).await?;
+        let found: Option<R::Sent> = asking().call_as(R::LOOK_UP.as_str(), &params, None).await?;
         let after = self.gateway.client().heard_epoch(self.gateway.name());
         Ok(match found {
             Some(sent) => Found::Sent(sent),

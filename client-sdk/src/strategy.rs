@@ -33,7 +33,9 @@ pub type Outcome = anyhow::Result<()>;
 ///
 /// Callbacks are awaited one after the other, so a strategy never runs twice at once. While one awaits (an order's
 /// answer, say), orders and fills wait in the journal and ticks in their queue, where beyond 65,536 only the newest of
-/// each instrument is kept; every call through [`Context`] ends with [`Options::timeout`] at the latest.
+/// each instrument is kept. Every call through [`Context`] ends with [`Options::timeout`] at the latest, except that one
+/// which sends an order may take 5 s longer where its answer is lost, to find out what became of it; and
+/// [`Context::cancel_all`] calls once for each order.
 pub trait Strategy: Send {
     /// Before anything else: the state is known, the instruments are subscribed.
     fn on_start(&mut self, _context: &mut Context) -> impl Future<Output = Outcome> + Send {
@@ -114,7 +116,8 @@ impl Options {
         }
     }
 
-    /// How long each call may take: 5 s. An order that has not reached the venue by then never does.
+    /// How long each call may take: 5 s. An order that has not reached the venue by then never does; where its answer is
+    /// lost, finding that out may take 5 s more.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

@@ -70,7 +70,7 @@ pub enum MissedCause {
     Lost,
     /// This reader was too slow, and newer events took the place of older ones.
     Conflated,
-    /// The journal does not go back so far any more.
+    /// The journal does not go back so far any more, or is another one than before.
     TooOld,
 }
 
