@@ -272,14 +272,16 @@ enum Found<T> {
 
 /// Whether "no such order" is final: said by the node that leads (nobody of a higher epoch has been heard), at a time on
 /// its own clock that is past every deadline that was sent.
-fn proves_absence(epoch: u64, node_ms: i64, heard_epoch: Option<u64>, latest_deadline_ms: i64) -> bool {
+#[must_use]
+pub fn proves_absence(epoch: u64, node_ms: i64, heard_epoch: Option<u64>, latest_deadline_ms: i64) -> bool {
     heard_epoch.is_none_or(|heard| heard <= epoch) && node_ms > latest_deadline_ms.saturating_add(MARGIN_MS)
 }
 
 /// Whether an attempt's failure settles what became of the order. Once an earlier attempt may have been executed, only
 /// a refusal that used up the id does (it is journalled, so that the earlier attempt meets it); that the gateway is
 /// away, busy or halted says nothing of the earlier attempt.
-fn is_last_word(error: &Error, in_doubt: bool) -> bool {
+#[must_use]
+pub fn is_last_word(error: &Error, in_doubt: bool) -> bool {
     if error.maybe_executed() {
         return false;
     }

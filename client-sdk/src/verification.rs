@@ -15,12 +15,14 @@ const UNVERIFIED_MAX: usize = 10_000;
 
 /// A live event's place.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub struct Place<'a> {
     /// `Nats-Sequence`: its position in the journal.
     pub seq: u64,
     /// `Nats-Last-Sequence`: the position of its predecessor on the same subject, 0 if that is gone.
     pub previous: u64,
+    /// Its subject.
     pub subject: &'a str,
+    /// The epoch that it was written under.
     pub epoch: u64,
     /// `None` for positions and accounts, which count for every owner.
     pub owner: Option<&'a Name>,
@@ -28,7 +30,7 @@ pub(crate) struct Place<'a> {
 
 /// What was delivered, and up to where it is known to be everything.
 #[derive(Debug)]
-pub(crate) struct Verification {
+pub struct Verification {
     complete_to: u64,
     epoch: u64,
     needs_refill: bool,
@@ -64,7 +66,7 @@ struct Count {
 
 impl Verification {
     /// Begins where everything up to `complete_to` is known (or not wanted).
-    pub(crate) fn new(complete_to: u64, epoch: u64) -> Verification {
+    pub fn new(complete_to: u64, epoch: u64) -> Verification {
         Verification {
             complete_to,
             epoch,
@@ -77,32 +79,32 @@ impl Verification {
     }
 
     /// The position up to which nothing is missing; a refill reads behind it.
-    pub(crate) fn complete_to(&self) -> u64 {
+    pub fn complete_to(&self) -> u64 {
         self.complete_to
     }
 
     /// The highest epoch that was told of.
-    pub(crate) fn epoch(&self) -> u64 {
+    pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
     /// The position of the last event that was delivered.
-    pub(crate) fn told_to(&self) -> u64 {
+    pub fn told_to(&self) -> u64 {
         self.delivered.last_key_value().map_or(self.complete_to, |(seq, _)| self.complete_to.max(*seq))
     }
 
     /// Whether the journal has to be read again.
-    pub(crate) fn needs_refill(&self) -> bool {
+    pub fn needs_refill(&self) -> bool {
         self.needs_refill || self.delivered.len() > UNVERIFIED_MAX
     }
 
     /// Something may have been missed: a reconnect, say.
-    pub(crate) fn doubt(&mut self) {
+    pub fn doubt(&mut self) {
         self.needs_refill = true;
     }
 
     /// A live event came: whether to deliver it now. One that is held back comes with the refill.
-    pub(crate) fn on_event(&mut self, place: Place<'_>) -> bool {
+    pub fn on_event(&mut self, place: Place<'_>) -> bool {
         if place.seq <= self.complete_to || self.delivered.contains_key(&place.seq) {
             return false;
         }
@@ -126,7 +128,7 @@ impl Verification {
     }
 
     /// A heartbeat or a head tells of an epoch; behind a change of it the journal is read again.
-    pub(crate) fn on_epoch(&mut self, epoch: u64) {
+    pub fn on_epoch(&mut self, epoch: u64) {
         if epoch > self.epoch {
             self.epoch = epoch;
             self.needs_refill = true;
@@ -134,7 +136,7 @@ impl Verification {
     }
 
     /// A head came: compares what it counts with what has arrived.
-    pub(crate) fn on_head(&mut self, head: &Head) {
+    pub fn on_head(&mut self, head: &Head) {
         if head.epoch < self.epoch {
             return;
         }
@@ -169,7 +171,7 @@ impl Verification {
     }
 
     /// An event came out of a refill: whether it is to be delivered, or has been.
-    pub(crate) fn on_refilled(&mut self, seq: u64, epoch: u64, owner: Option<&Name>) -> bool {
+    pub fn on_refilled(&mut self, seq: u64, epoch: u64, owner: Option<&Name>) -> bool {
         self.epoch = self.epoch.max(epoch);
         if seq <= self.complete_to || self.delivered.contains_key(&seq) {
             return false;
@@ -179,7 +181,7 @@ impl Verification {
     }
 
     /// The journal was read from `complete_to` to here.
-    pub(crate) fn on_refill_done(&mut self, scanned: u64) {
+    pub fn on_refill_done(&mut self, scanned: u64) {
         let scanned = scanned.max(self.complete_to);
         for (name, owner) in &mut self.owners {
             // A head that the journal has caught up with counts, whatever we counted ourselves.
