@@ -1,6 +1,7 @@
 //! The newest heartbeat of every gateway, kept by one task per client.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::StreamExt;
 use protocol::{Event, Name, Status, codec, subject};
@@ -12,11 +13,29 @@ use crate::connection::Connection;
 use crate::error::Error;
 use crate::task::Task;
 
+/// For so long after a heartbeat, one of a lower epoch is taken for a former leader's: several leases, and what a
+/// stopped process may still have had on its way. Later, epochs have begun anew: the leases were wiped, or another
+/// cluster answers at this address.
+const FORMER_LEADER: Duration = Duration::from_secs(15);
+
 /// A heartbeat and when it came.
 #[derive(Debug, Clone)]
 pub(crate) struct Heard {
     pub status: Status,
     pub at: Instant,
+    /// The highest epoch that was heard before epochs began anew, if they ever did.
+    pub given_up: Option<u64>,
+}
+
+impl Heard {
+    pub(crate) fn new(status: Status, at: Instant) -> Heard {
+        Heard { status, at, given_up: None }
+    }
+
+    /// Whether what is told under this epoch replaces what was told under a higher one.
+    pub(crate) fn begins_anew(&self, epoch: u64, higher: u64) -> bool {
+        self.status.epoch == epoch && self.given_up.is_some_and(|given_up| higher <= given_up)
+    }
 }
 
 /// Every gateway heard of since the client connected.
@@ -38,7 +57,7 @@ impl Board {
             while let Some(message) = subscription.next().await {
                 match codec::decode::<Event<Status>>(&message.payload) {
                     Ok(event) => {
-                        let heard = Heard { status: event.data, at: Instant::now() };
+                        let heard = Heard::new(event.data, Instant::now());
                         sender.send_if_modified(|heartbeats| post(heartbeats, heard));
                     }
                     Err(error) if !told => {
@@ -62,14 +81,22 @@ impl Board {
     }
 }
 
-/// Keeps the newest; one of a lower epoch comes from a node that leads no more.
-fn post(heartbeats: &mut Heartbeats, heard: Heard) -> bool {
+/// Keeps the newest; soon behind a higher epoch, one of a lower epoch comes from a node that leads no more.
+fn post(heartbeats: &mut Heartbeats, mut heard: Heard) -> bool {
     let name = heard.status.gateway_name.clone();
-    let stale = heartbeats.get(&name).is_some_and(|known| heard.status.epoch < known.status.epoch);
-    if !stale {
-        heartbeats.insert(name, heard);
+    if let Some(known) = heartbeats.get(&name) {
+        heard.given_up = known.given_up;
+        if heard.status.epoch < known.status.epoch {
+            if heard.at.saturating_duration_since(known.at) < FORMER_LEADER {
+                return false;
+            }
+            let (from, to) = (known.status.epoch, heard.status.epoch);
+            warn!(gateway = %name, from, to, "epochs have begun anew: the leases were wiped, or this is another cluster");
+            heard.given_up = heard.given_up.max(Some(from));
+        }
     }
-    !stale
+    heartbeats.insert(name, heard);
+    true
 }
 
 #[cfg(test)]
@@ -101,14 +128,36 @@ pub(crate) mod tests {
         }
     }
 
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
     #[tokio::test]
     async fn a_former_leader_is_not_heard() {
         let mut board = Heartbeats::new();
         let at = Instant::now();
-        assert!(post(&mut board, Heard { status: status("sim1", 7, GatewayState::Ready), at }));
-        assert!(!post(&mut board, Heard { status: status("sim1", 6, GatewayState::Closing), at }));
+        assert!(post(&mut board, Heard::new(status("sim1", 7, GatewayState::Ready), at)));
+        assert!(!post(&mut board, Heard::new(status("sim1", 6, GatewayState::Closing), at)));
+        assert!(!post(&mut board, Heard::new(status("sim1", 6, GatewayState::Closing), at + seconds(14))));
         assert_eq!(board["sim1"].status.state, GatewayState::Ready);
-        assert!(post(&mut board, Heard { status: status("sim1", 8, GatewayState::Starting), at }));
-        assert_eq!(board["sim1"].status.epoch, 8);
+        assert!(post(&mut board, Heard::new(status("sim1", 8, GatewayState::Starting), at)));
+        assert_eq!((board["sim1"].status.epoch, board["sim1"].given_up), (8, None));
+    }
+
+    #[tokio::test]
+    async fn epochs_that_begin_anew_are_heard_once_the_higher_one_is_silent() {
+        let mut board = Heartbeats::new();
+        let at = Instant::now();
+        post(&mut board, Heard::new(status("sim1", 7, GatewayState::Ready), at));
+        post(&mut board, Heard::new(status("sim1", 7, GatewayState::Ready), at + seconds(10)));
+        let new = |epoch, after| Heard::new(status("sim1", epoch, GatewayState::Ready), at + seconds(after));
+        assert!(!post(&mut board, new(1, 24)), "the higher one was heard 14 s ago");
+        assert!(post(&mut board, new(1, 25)));
+        assert!(post(&mut board, new(2, 26)));
+        assert!(!post(&mut board, new(1, 27)), "a former leader of the new ones");
+        let heard = &board["sim1"];
+        assert_eq!(heard.status.epoch, 2);
+        assert!(heard.begins_anew(2, 7), "what stands at the old epoch goes on with the new one");
+        assert!(!heard.begins_anew(1, 7) && !heard.begins_anew(2, 8));
     }
 }

@@ -316,7 +316,7 @@ impl Client {
         self.inner.board.watch()
     }
 
-    /// The highest epoch that heartbeats have told of a gateway.
+    /// The epoch under which a gateway is led, as heartbeats tell.
     pub(crate) fn heard_epoch(&self, gateway: &Name) -> Option<u64> {
         self.inner.board.heard(gateway).map(|heard| heard.status.epoch)
     }

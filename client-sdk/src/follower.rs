@@ -14,7 +14,7 @@ use async_nats::{Message, Subscriber};
 use futures::{Stream, StreamExt};
 use protocol::rpc::JournalEvent;
 use protocol::subject::{self, Filter, Kind};
-use protocol::{Event, Head, Name, OmsEvent, Subject, codec};
+use protocol::{ErrorCode, Event, Head, Name, OmsEvent, RpcError, Subject, codec};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -43,6 +43,9 @@ pub(crate) enum Followed {
     Event(Box<JournalEvent>),
     /// The state as a whole: first of all, and again where the journal no longer reaches back far enough.
     Snapshot(Box<Snapshot>),
+    /// The state as a whole behind everything told so far: a new trading day has begun, and what ended on earlier ones
+    /// has left it.
+    NewDay(Box<Snapshot>),
     /// The journal no longer reaches back far enough, and events were missed.
     TooOld(Name),
     /// Everything up to this position has been told.
@@ -60,6 +63,9 @@ pub(crate) enum Start {
     Snapshot,
 }
 
+/// A snapshot on its way.
+type Taking = Pin<Box<dyn Future<Output = Result<Snapshot, Error>> + Send>>;
+
 /// One gateway's journal, followed.
 pub(crate) struct Follower {
     client: Client,
@@ -71,10 +77,18 @@ pub(crate) struct Follower {
     link: watch::Receiver<Link>,
     /// Position that somebody waits for.
     wanted: watch::Receiver<u64>,
+    /// The epoch of the last heartbeat.
+    heard_epoch: u64,
+    /// Epochs may have begun anew: then this is another journal.
+    anew: bool,
     /// `None` until it is known where to begin.
     verification: Option<Verification>,
     /// The trading day's snapshot that the state told last belongs to.
     day_seq: u64,
+    /// A new trading day's snapshot, read beside the live events: no fill waits for it.
+    taking: Option<Taking>,
+    /// It, once it is here: told when it stands behind everything that has been told.
+    taken: Option<Snapshot>,
     out: mpsc::Sender<Followed>,
     retry_at: Instant,
     undecodable: Arc<AtomicU64>,
@@ -109,8 +123,12 @@ impl Follower {
             heartbeats: client.heartbeats(),
             link,
             wanted,
+            heard_epoch: client.heard_epoch(gateway).unwrap_or(0),
+            anew: false,
             verification: None,
             day_seq: 0,
+            taking: None,
+            taken: None,
             out,
             retry_at: Instant::now(),
             undecodable,
@@ -161,6 +179,7 @@ impl Follower {
                     Ok(()) => self.on_link().await,
                     Err(_) => return,
                 },
+                taken = finished(&mut self.taking) => self.on_taken(taken),
                 changed = self.wanted.changed(), if wanted_open => {
                     wanted_open = changed.is_ok();
                     self.retry_at = Instant::now();
@@ -174,12 +193,16 @@ impl Follower {
     fn is_behind(&self) -> bool {
         match &self.verification {
             None => self.start == Start::Snapshot,
-            Some(verification) => verification.needs_refill() || verification.complete_to() < *self.wanted.borrow(),
+            Some(verification) => {
+                let waited_for = verification.complete_to() < *self.wanted.borrow();
+                self.anew || self.taken.is_some() || verification.needs_refill() || waited_for
+            }
         }
     }
 
     /// Finds out where to begin.
     async fn begin(&mut self) -> Result<(), Error> {
+        (self.taking, self.taken, self.anew) = (None, None, false);
         match self.start {
             Start::Now => {
                 let status = self.gateway.get_status().await?;
@@ -203,7 +226,11 @@ impl Follower {
         self.retry_at = Instant::now() + RETRY_PAUSE;
         let result = match self.verification {
             None => self.begin().await,
-            Some(_) => self.refill().await,
+            Some(_) if self.anew => self.check_epoch().await,
+            Some(_) => match self.taken.take() {
+                Some(snapshot) => self.begin_day(snapshot).await,
+                None => self.refill(None).await,
+            },
         };
         match result {
             Ok(()) => {}
@@ -211,6 +238,22 @@ impl Follower {
             Err(error) => {
                 debug!(gateway = %self.gateway.name(), %error, "reading the journal again failed, trying later")
             }
+        }
+    }
+
+    /// Asks who leads: the heartbeat of a lower epoch may be a former leader's after all, which answers nothing.
+    ///
+    /// # Errors
+    /// `TOO_OLD` if epochs have begun anew.
+    async fn check_epoch(&mut self) -> Result<(), Error> {
+        let status = self.gateway.get_status().await?;
+        self.anew = false;
+        match &self.verification {
+            Some(verification) if status.epoch < verification.epoch() => {
+                let message = format!("epoch {} leads behind {}: another journal", status.epoch, verification.epoch());
+                Err(Error::Rpc(RpcError::new(ErrorCode::TooOld, message)))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -226,28 +269,63 @@ impl Follower {
         }
     }
 
-    async fn refill(&mut self) -> Result<(), Error> {
+    /// Reads the journal behind the last position that is known to be complete, and tells what was missing. A snapshot
+    /// that is given comes along to the position that was read to.
+    async fn refill(&mut self, mut snapshot: Option<&mut Snapshot>) -> Result<(), Error> {
         let Some(verification) = &mut self.verification else { return Ok(()) };
-        let from = verification.complete_to();
+        let complete_to = verification.complete_to();
+        let from = snapshot.as_ref().map_or(complete_to, |snapshot| snapshot.journal_seq.min(complete_to));
         let mut after = from;
         let mut found = 0_u64;
         loop {
             let page = snapshot::events_after(&self.gateway, after, &self.undecodable).await?;
             for item in page.items {
+                if let Some(snapshot) = &mut snapshot {
+                    snapshot.take_in(&item);
+                }
                 if verification.on_refilled(item.journal_seq, item.event.epoch, item.event.data.owner()) {
                     found += 1;
                     let _ = self.out.send(Followed::Event(Box::new(item))).await;
                 }
             }
             after = after.max(page.scanned);
+            if let Some(snapshot) = &mut snapshot {
+                snapshot.journal_seq = snapshot.journal_seq.max(after);
+            }
             if after >= page.last {
                 break;
             }
         }
         verification.on_refill_done(after);
         debug!(gateway = %self.gateway.name(), from, to = after, found, "journal read again");
-        let _ = self.out.send(Followed::CompleteTo(after)).await;
+        let _ = self.out.send(Followed::CompleteTo(verification.complete_to())).await;
         Ok(())
+    }
+
+    /// Tells a new trading day's state, once every event in front of it has been told and none behind it.
+    async fn begin_day(&mut self, mut snapshot: Snapshot) -> Result<(), Error> {
+        let result = self.refill(Some(&mut snapshot)).await;
+        let told_to = self.verification.as_ref().map_or(0, Verification::told_to);
+        if result.is_err() || snapshot.journal_seq < told_to {
+            // An event may be here before the node knows that it is stored: the next attempt finds it.
+            self.taken = Some(snapshot);
+            return result;
+        }
+        self.day_seq = snapshot.day_seq;
+        let _ = self.out.send(Followed::NewDay(Box::new(snapshot))).await;
+        Ok(())
+    }
+
+    fn on_taken(&mut self, taken: Result<Snapshot, Error>) {
+        self.taking = None;
+        match taken {
+            Ok(snapshot) => {
+                self.taken = Some(snapshot);
+                self.retry_at = Instant::now();
+            }
+            // The next heartbeat is the next attempt.
+            Err(error) => debug!(gateway = %self.gateway.name(), %error, "no snapshot of the new trading day yet"),
+        }
     }
 
     /// `Err` when nobody listens any more.
@@ -288,11 +366,18 @@ impl Follower {
     fn on_heartbeat(&mut self) {
         let heartbeats = self.heartbeats.borrow_and_update();
         let Some(heard) = heartbeats.get(self.gateway.name()) else { return };
-        if self.start == Start::Snapshot && self.verification.is_some() && heard.status.snapshot_seq > self.day_seq {
-            // A new trading day: what ended on earlier ones has left the node's state, which no event tells.
-            debug!(gateway = %self.gateway.name(), "a new trading day: taking a snapshot");
-            self.verification = None;
+        if heard.status.epoch < self.heard_epoch && self.verification.is_some() {
+            self.anew = true;
             self.retry_at = Instant::now();
+        }
+        self.heard_epoch = heard.status.epoch;
+        let is_new_day = heard.status.snapshot_seq > self.day_seq;
+        let is_under_way = self.taking.is_some() || self.taken.is_some();
+        if self.start == Start::Snapshot && self.verification.is_some() && is_new_day && !is_under_way {
+            // What ended on earlier days has left the node's state, which no event tells.
+            debug!(gateway = %self.gateway.name(), "a new trading day: taking a snapshot");
+            let (gateway, undecodable) = (self.gateway.clone(), Arc::clone(&self.undecodable));
+            self.taking = Some(Box::pin(async move { snapshot::take(&gateway, &undecodable).await }));
         }
         match &mut self.verification {
             Some(verification) => verification.on_epoch(heard.status.epoch),
@@ -333,6 +418,14 @@ impl Follower {
         if self.undecodable.fetch_add(1, Ordering::Relaxed) == 0 {
             warn!(subject = %message.subject, reason, "an event does not decode; such are counted and skipped");
         }
+    }
+}
+
+/// Waits for what is under way, or for ever.
+async fn finished(taking: &mut Option<Taking>) -> Result<Snapshot, Error> {
+    match taking {
+        Some(taking) => taking.await,
+        None => std::future::pending().await,
     }
 }
 

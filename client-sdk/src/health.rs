@@ -49,7 +49,8 @@ pub enum HealthEvent {
         /// Why, in the node's words.
         reason: Option<String>,
     },
-    /// Another node (or the same one, restarted) leads the gateway now.
+    /// Another node (or the same one, restarted) leads the gateway now. A lower epoch than before means that another
+    /// cluster answers, or that the old one's leases were wiped.
     EpochChanged {
         /// Which.
         gateway: Name,
@@ -165,7 +166,7 @@ impl Tracker {
                         known.lost = false;
                         events.push(HealthEvent::GatewayRecovered { gateway: gateway.clone(), epoch: status.epoch });
                     }
-                    if status.epoch > known.epoch {
+                    if status.epoch != known.epoch {
                         events.push(HealthEvent::EpochChanged {
                             gateway: gateway.clone(),
                             from: known.epoch,
@@ -224,7 +225,7 @@ mod tests {
     }
 
     fn heard(epoch: u64, state: GatewayState, at: Instant) -> Heartbeats {
-        Heartbeats::from([("sim1".into(), Heard { status: status("sim1", epoch, state), at })])
+        Heartbeats::from([("sim1".into(), Heard::new(status("sim1", epoch, state), at))])
     }
 
     fn tracker() -> Tracker {
@@ -258,6 +259,15 @@ mod tests {
         assert_eq!(tracker.look(&first, UP_AGAIN, t + seconds(23)), [], "it has had no time to beat yet");
         let events = tracker.look(&first, UP_AGAIN, t + seconds(25));
         assert!(matches!(events[..], [HealthEvent::GatewayLost { .. }]), "{events:?}");
+    }
+
+    #[tokio::test]
+    async fn epochs_that_begin_anew_are_a_change_of_leader() {
+        let mut tracker = tracker();
+        let t = Instant::now();
+        tracker.look(&heard(7, GatewayState::Ready, t), UP, t);
+        let events = tracker.look(&heard(1, GatewayState::Ready, t), UP, t);
+        assert_eq!(events, [HealthEvent::EpochChanged { gateway: "sim1".into(), from: 7, to: 1 }]);
     }
 
     #[tokio::test]

@@ -38,7 +38,7 @@ pub type OmsStream = JournalStream<OmsEvent>;
 ///
 /// Events lost on the way (a slow network, a reconnect, a user slower than 4,096 waiting events) are read again from
 /// the journal; one found missing by a heartbeat comes after later ones of other subjects. [`Update::Missed`] comes
-/// only where the journal no longer goes back so far.
+/// only where the journal no longer goes back so far, or is another one than before.
 #[derive(Debug)]
 pub struct JournalStream<T> {
     followed: mpsc::Receiver<Followed>,
@@ -130,7 +130,7 @@ impl<T: Journalled> Stream for JournalStream<T> {
                     self.link_told.extend(told);
                     None
                 }
-                Some(Followed::Snapshot(_) | Followed::CompleteTo(_)) => None,
+                Some(Followed::Snapshot(_) | Followed::NewDay(_) | Followed::CompleteTo(_)) => None,
             };
             if update.is_some() {
                 return Poll::Ready(update);

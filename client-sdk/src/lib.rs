@@ -28,6 +28,13 @@ mod stream;
 mod task;
 mod verification;
 
+/// Decisions that the workspace's simulation runs as they are: no part of the interface.
+#[doc(hidden)]
+pub mod decisions {
+    pub use crate::sending::{is_last_word, proves_absence};
+    pub use crate::verification::{Place, Verification};
+}
+
 pub use audit::{Journal, JournalDay, StoredEntry};
 pub use client::{Client, GatewayInfo};
 pub use error::Error;

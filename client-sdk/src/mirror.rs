@@ -14,6 +14,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use crate::client::Client;
 use crate::error::Error;
 use crate::follower::{CAPACITY, Followed, Follower, Start};
+use crate::snapshot::Snapshot;
 use crate::task::Task;
 
 /// Changes that may wait for a slow reader of [`OmsMirror::changes`]; beyond that it is told how many it missed.
@@ -45,14 +46,26 @@ struct Copy {
     complete_to: u64,
 }
 
+impl Copy {
+    fn replace(&mut self, snapshot: Snapshot) {
+        self.state = Arc::new(snapshot.state);
+        self.journal_seq = snapshot.journal_seq;
+        self.complete_to = snapshot.journal_seq;
+    }
+}
+
 /// A change of a mirror.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Change {
     /// This event was applied.
     Event(Arc<JournalEvent>),
-    /// The state was replaced as a whole, because the journal no longer reached back far enough.
+    /// The state was replaced as a whole, because the journal no longer reached back far enough, or is another one:
+    /// events were missed.
     Replaced,
+    /// A new trading day: orders, quotes and trades that ended on earlier ones have left the state. No event was missed,
+    /// and those that were told are in it.
+    NewDay,
     /// So many changes were missed, because this reader is too slow: read [`OmsMirror::state`] again.
     Lagged(u64),
 }
@@ -164,10 +177,12 @@ fn take(copies: &watch::Sender<Copy>, changes: &broadcast::Sender<Change>, batch
                     told.push(Change::Event(item.into()));
                 }
                 Followed::Snapshot(snapshot) => {
-                    copy.state = Arc::new(snapshot.state);
-                    copy.journal_seq = snapshot.journal_seq;
-                    copy.complete_to = snapshot.journal_seq;
+                    copy.replace(*snapshot);
                     told.push(Change::Replaced);
+                }
+                Followed::NewDay(snapshot) => {
+                    copy.replace(*snapshot);
+                    told.push(Change::NewDay);
                 }
                 Followed::CompleteTo(seq) => copy.complete_to = seq,
                 Followed::TooOld(_) | Followed::Link(_) => {}

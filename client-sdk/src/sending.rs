@@ -216,11 +216,13 @@ impl<'a, R: Sendable> Sending<'a, R> {
 
     /// Asks the node that leads now. Its clock is read before its state: what it has not by then, it never will.
     async fn look_up(&self, end: Instant) -> Result<Found<R::Sent>, Error> {
-        let patience = LOOK_UP.min(end.saturating_duration_since(Instant::now()));
-        let asking = self.gateway.clone().with_timeout(patience);
-        let before: Status = asking.get_status().await?;
+        let asking = || {
+            let left = end.saturating_duration_since(Instant::now());
+            self.gateway.clone().with_timeout(LOOK_UP.min(left))
+        };
+        let before: Status = asking().get_status().await?;
         let params = GetOrder { orderid: self.request.id().clone(), owner: None };
-        let found: Option<R::Sent> = asking.call_as(R::LOOK_UP.as_str(), &params, None).await?;
+        let found: Option<R::Sent> = asking().call_as(R::LOOK_UP.as_str(), &params, None).await?;
         let after = self.gateway.client().heard_epoch(self.gateway.name());
         Ok(match found {
             Some(sent) => Found::Sent(sent),
@@ -270,14 +272,16 @@ enum Found<T> {
 
 /// Whether "no such order" is final: said by the node that leads (nobody of a higher epoch has been heard), at a time on
 /// its own clock that is past every deadline that was sent.
-fn proves_absence(epoch: u64, node_ms: i64, heard_epoch: Option<u64>, latest_deadline_ms: i64) -> bool {
+#[must_use]
+pub fn proves_absence(epoch: u64, node_ms: i64, heard_epoch: Option<u64>, latest_deadline_ms: i64) -> bool {
     heard_epoch.is_none_or(|heard| heard <= epoch) && node_ms > latest_deadline_ms.saturating_add(MARGIN_MS)
 }
 
 /// Whether an attempt's failure settles what became of the order. Once an earlier attempt may have been executed, only
 /// a refusal that used up the id does (it is journalled, so that the earlier attempt meets it); that the gateway is
 /// away, busy or halted says nothing of the earlier attempt.
-fn is_last_word(error: &Error, in_doubt: bool) -> bool {
+#[must_use]
+pub fn is_last_word(error: &Error, in_doubt: bool) -> bool {
     if error.maybe_executed() {
         return false;
     }

@@ -19,6 +19,11 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
+    /// The epoch of the last event seen.
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        self.last.map(|(epoch, _)| epoch)
+    }
+
     /// Takes in an event's epoch and sequence number.
     ///
     /// The very first one tells of no gap: nobody knows what came before. A new epoch counts from 1 again, so whatever

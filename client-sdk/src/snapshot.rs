@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use protocol::rpc::{EventsPage, GetEvents, List, Method};
+use protocol::rpc::{EventsPage, GetEvents, JournalEvent, List, Method};
 use protocol::{Account, OmsEvent, OmsState, Order, Position, Quote, Trade, codec};
 use serde::Deserialize;
 use tracing::warn;
@@ -18,6 +18,16 @@ pub(crate) struct Snapshot {
     pub epoch: u64,
     /// The snapshot that the node's trading day began with: what had ended before left the state there.
     pub day_seq: u64,
+}
+
+impl Snapshot {
+    /// Applies an event that lies behind its position.
+    pub(crate) fn take_in(&mut self, item: &JournalEvent) {
+        if item.journal_seq > self.journal_seq {
+            self.state.apply(&item.event.data);
+            self.epoch = self.epoch.max(item.event.epoch);
+        }
+    }
 }
 
 /// Asks for everything. The lists are read one after the other while the gateway goes on trading, so each reflects
@@ -57,8 +67,7 @@ pub(crate) async fn take(gateway: &GatewayHandle, undecodable: &AtomicU64) -> Re
     loop {
         let page = events_after(gateway, snapshot.journal_seq, undecodable).await?;
         for item in &page.items {
-            snapshot.state.apply(&item.event.data);
-            snapshot.epoch = snapshot.epoch.max(item.event.epoch);
+            snapshot.take_in(item);
         }
         snapshot.journal_seq = snapshot.journal_seq.max(page.scanned);
         if page.scanned >= page.last {

@@ -33,7 +33,9 @@ pub type Outcome = anyhow::Result<()>;
 ///
 /// Callbacks are awaited one after the other, so a strategy never runs twice at once. While one awaits (an order's
 /// answer, say), orders and fills wait in the journal and ticks in their queue, where beyond 65,536 only the newest of
-/// each instrument is kept; every call through [`Context`] ends with [`Options::timeout`] at the latest.
+/// each instrument is kept. Every call through [`Context`] ends with [`Options::timeout`] at the latest, except that one
+/// which sends an order may take 5 s longer where its answer is lost, to find out what became of it; and
+/// [`Context::cancel_all`] calls once for each order.
 pub trait Strategy: Send {
     /// Before anything else: the state is known, the instruments are subscribed.
     fn on_start(&mut self, _context: &mut Context) -> impl Future<Output = Outcome> + Send {
@@ -65,8 +67,15 @@ pub trait Strategy: Send {
         async { Ok(()) }
     }
 
-    /// Ticks were missed, or the state was replaced as a whole.
+    /// Ticks were missed; or events were, because the journal no longer reached back far enough
+    /// ([`MissedCause::TooOld`]), and the state was replaced as a whole.
     fn on_gap(&mut self, _context: &mut Context, _missed: &Missed) -> impl Future<Output = Outcome> + Send {
+        async { Ok(()) }
+    }
+
+    /// A new trading day: what ended on earlier ones has left the state, and [`Context::filled`] no longer counts it.
+    /// Nothing was missed.
+    fn on_new_day(&mut self, _context: &mut Context) -> impl Future<Output = Outcome> + Send {
         async { Ok(()) }
     }
 
@@ -107,7 +116,8 @@ impl Options {
         }
     }
 
-    /// How long each call may take: 5 s. An order that has not reached the venue by then never does.
+    /// How long each call may take: 5 s. An order that has not reached the venue by then never does; where its answer is
+    /// lost, finding that out may take 5 s more.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -137,6 +147,8 @@ pub struct Context {
     instruments: Vec<InstrumentId>,
     state: OmsState,
     filled: HashMap<InstrumentId, f64>,
+    /// Orders of one's own that were answered, and whose first event is still to come.
+    answered: HashMap<OrderKey, Order>,
     ticks: HashMap<InstrumentId, Tick>,
 }
 
@@ -228,6 +240,10 @@ impl Context {
         request.reference = self.name.clone();
         let order = self.gateway.send_order(&request).await?;
         // Known from now on, not only when its event comes: the next callback must not send it twice.
+        let key = OrderKey::from(&order);
+        if order.is_active() && self.state.order(&key).is_none() {
+            self.answered.insert(key, order.clone());
+        }
         self.apply(&OmsEvent::Order(order.clone()));
         Ok(order)
     }
@@ -273,7 +289,12 @@ impl Context {
         }
     }
 
-    fn replace(&mut self, state: OmsState) {
+    fn replace(&mut self, mut state: OmsState) {
+        // What was answered lately may lie behind the new state.
+        self.answered.retain(|key, _| state.order(key).is_none());
+        for order in self.answered.values() {
+            state.apply(&OmsEvent::Order(order.clone()));
+        }
         self.filled.clear();
         for order in state.orders().values().filter(|order| order.reference == self.name) {
             *self.filled.entry(order.instrument()).or_default() += signed(order.direction, order.traded);
@@ -378,6 +399,7 @@ async fn prepare(client: &Client, options: &Options) -> anyhow::Result<(Context,
         instruments: options.instruments.clone(),
         state: OmsState::default(),
         filled: HashMap::new(),
+        answered: HashMap::new(),
         ticks: HashMap::new(),
     };
     context.replace(snapshot.state);
@@ -426,6 +448,9 @@ async fn on_followed<S: Strategy>(strategy: &mut S, context: &mut Context, follo
     match followed {
         Followed::Event(item) => {
             context.apply(&item.event.data);
+            if let OmsEvent::Order(order) = &item.event.data {
+                context.answered.remove(&OrderKey::from(order));
+            }
             match &item.event.data {
                 OmsEvent::Order(order) if order.reference == context.name => {
                     strategy.on_order(context, order).await.context("on_order")
@@ -442,6 +467,10 @@ async fn on_followed<S: Strategy>(strategy: &mut S, context: &mut Context, follo
             let gateway = context.gateway.name().clone();
             let missed = Missed { gateway, instrument: None, count: None, cause: MissedCause::TooOld };
             strategy.on_gap(context, &missed).await.context("on_gap")
+        }
+        Followed::NewDay(snapshot) => {
+            context.replace(snapshot.state);
+            strategy.on_new_day(context).await.context("on_new_day")
         }
         Followed::TooOld(_) | Followed::CompleteTo(_) | Followed::Link(_) => Ok(()),
     }

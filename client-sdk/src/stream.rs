@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tracing::warn;
 
+use crate::board::Heartbeats;
 use crate::client::Client;
 use crate::connection::{Connection, Link};
 use crate::error::Error;
@@ -69,7 +70,7 @@ pub enum MissedCause {
     Lost,
     /// This reader was too slow, and newer events took the place of older ones.
     Conflated,
-    /// The journal does not go back so far any more.
+    /// The journal does not go back so far any more, or is another one than before.
     TooOld,
 }
 
@@ -121,6 +122,7 @@ impl<T: DeserializeOwned + Send + 'static> EventStream<T> {
             gateway,
             sequences: HashMap::new(),
             subjects: HashSet::new(),
+            heartbeats: client.heartbeats(),
             undecodable: Arc::clone(&undecodable),
         };
         let reader = Task::spawn(reader.run(subscription, connection.link.clone()));
@@ -190,6 +192,7 @@ struct Reader<T> {
     sequences: HashMap<Key, Sequence>,
     /// One copy of each subject's text, shared by all of its events' keys.
     subjects: HashSet<Arc<str>>,
+    heartbeats: watch::Receiver<Heartbeats>,
     undecodable: Arc<AtomicU64>,
 }
 
@@ -241,7 +244,14 @@ impl<T: DeserializeOwned> Reader<T> {
             }
         };
         let key = (subject, event.gateway.clone());
-        match self.sequences.entry(key.clone()).or_default().arrive(event.epoch, event.seq) {
+        let sequence = self.sequences.entry(key.clone()).or_default();
+        if let Some(higher) = sequence.epoch().filter(|known| *known > event.epoch) {
+            let heartbeats = self.heartbeats.borrow();
+            if heartbeats.get(&event.gateway).is_some_and(|heard| heard.begins_anew(event.epoch, higher)) {
+                *sequence = Sequence::default();
+            }
+        }
+        match sequence.arrive(event.epoch, event.seq) {
             Arrival::Stale => {}
             Arrival::New { missed } => self.queue.push(key, Update::Event(event), missed),
         }

@@ -15,12 +15,14 @@ const UNVERIFIED_MAX: usize = 10_000;
 
 /// A live event's place.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub struct Place<'a> {
     /// `Nats-Sequence`: its position in the journal.
     pub seq: u64,
     /// `Nats-Last-Sequence`: the position of its predecessor on the same subject, 0 if that is gone.
     pub previous: u64,
+    /// Its subject.
     pub subject: &'a str,
+    /// The epoch that it was written under.
     pub epoch: u64,
     /// `None` for positions and accounts, which count for every owner.
     pub owner: Option<&'a Name>,
@@ -28,10 +30,13 @@ pub(crate) struct Place<'a> {
 
 /// What was delivered, and up to where it is known to be everything.
 #[derive(Debug)]
-pub(crate) struct Verification {
+pub struct Verification {
     complete_to: u64,
     epoch: u64,
     needs_refill: bool,
+    /// The position of the last event that was held back: the refill must reach it. The node may not know yet that it
+    /// is stored.
+    held_to: u64,
     /// Delivered behind `complete_to`.
     delivered: BTreeMap<u64, Delivered>,
     last_of_subject: HashMap<String, u64>,
@@ -61,11 +66,12 @@ struct Count {
 
 impl Verification {
     /// Begins where everything up to `complete_to` is known (or not wanted).
-    pub(crate) fn new(complete_to: u64, epoch: u64) -> Verification {
+    pub fn new(complete_to: u64, epoch: u64) -> Verification {
         Verification {
             complete_to,
             epoch,
             needs_refill: false,
+            held_to: 0,
             delivered: BTreeMap::new(),
             last_of_subject: HashMap::new(),
             owners: HashMap::new(),
@@ -73,35 +79,43 @@ impl Verification {
     }
 
     /// The position up to which nothing is missing; a refill reads behind it.
-    pub(crate) fn complete_to(&self) -> u64 {
+    pub fn complete_to(&self) -> u64 {
         self.complete_to
     }
 
+    /// The highest epoch that was told of.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The position of the last event that was delivered.
+    pub fn told_to(&self) -> u64 {
+        self.delivered.last_key_value().map_or(self.complete_to, |(seq, _)| self.complete_to.max(*seq))
+    }
+
     /// Whether the journal has to be read again.
-    pub(crate) fn needs_refill(&self) -> bool {
+    pub fn needs_refill(&self) -> bool {
         self.needs_refill || self.delivered.len() > UNVERIFIED_MAX
     }
 
     /// Something may have been missed: a reconnect, say.
-    pub(crate) fn doubt(&mut self) {
+    pub fn doubt(&mut self) {
         self.needs_refill = true;
     }
 
     /// A live event came: whether to deliver it now. One that is held back comes with the refill.
-    pub(crate) fn on_event(&mut self, place: Place<'_>) -> bool {
+    pub fn on_event(&mut self, place: Place<'_>) -> bool {
         if place.seq <= self.complete_to || self.delivered.contains_key(&place.seq) {
             return false;
         }
         if place.epoch < self.epoch {
             // Either it was stored before the new leader began, or it is void: the journal knows.
-            self.needs_refill = true;
-            return false;
+            return self.hold_back(place.seq);
         }
         self.on_epoch(place.epoch);
         let last = self.last_of_subject.get(place.subject).copied().unwrap_or(0).max(self.complete_to);
         if place.previous > last || place.seq < last {
-            self.needs_refill = true;
-            return false;
+            return self.hold_back(place.seq);
         }
         match self.last_of_subject.get_mut(place.subject) {
             Some(last) => *last = place.seq,
@@ -114,7 +128,7 @@ impl Verification {
     }
 
     /// A heartbeat or a head tells of an epoch; behind a change of it the journal is read again.
-    pub(crate) fn on_epoch(&mut self, epoch: u64) {
+    pub fn on_epoch(&mut self, epoch: u64) {
         if epoch > self.epoch {
             self.epoch = epoch;
             self.needs_refill = true;
@@ -122,7 +136,7 @@ impl Verification {
     }
 
     /// A head came: compares what it counts with what has arrived.
-    pub(crate) fn on_head(&mut self, head: &Head) {
+    pub fn on_head(&mut self, head: &Head) {
         if head.epoch < self.epoch {
             return;
         }
@@ -157,7 +171,7 @@ impl Verification {
     }
 
     /// An event came out of a refill: whether it is to be delivered, or has been.
-    pub(crate) fn on_refilled(&mut self, seq: u64, epoch: u64, owner: Option<&Name>) -> bool {
+    pub fn on_refilled(&mut self, seq: u64, epoch: u64, owner: Option<&Name>) -> bool {
         self.epoch = self.epoch.max(epoch);
         if seq <= self.complete_to || self.delivered.contains_key(&seq) {
             return false;
@@ -167,7 +181,7 @@ impl Verification {
     }
 
     /// The journal was read from `complete_to` to here.
-    pub(crate) fn on_refill_done(&mut self, scanned: u64) {
+    pub fn on_refill_done(&mut self, scanned: u64) {
         let scanned = scanned.max(self.complete_to);
         for (name, owner) in &mut self.owners {
             // A head that the journal has caught up with counts, whatever we counted ourselves.
@@ -181,7 +195,13 @@ impl Verification {
         }
         self.delivered = self.delivered.split_off(&scanned.saturating_add(1));
         self.complete_to = scanned;
-        self.needs_refill = false;
+        self.needs_refill = self.held_to > scanned;
+    }
+
+    fn hold_back(&mut self, seq: u64) -> bool {
+        self.held_to = self.held_to.max(seq);
+        self.needs_refill = true;
+        false
     }
 
     fn record(&mut self, seq: u64, epoch: u64, owner: Option<&Name>) {
@@ -317,6 +337,20 @@ mod tests {
         assert!(reader.delivered.is_empty(), "held back");
         reader.refill(&journal);
         assert_eq!(reader.delivered, [1, 2]);
+    }
+
+    #[test]
+    fn a_refill_that_ends_in_front_of_what_was_held_back_is_not_the_last() {
+        let (mut journal, mut reader) = (journal(), Reader::new());
+        let (_lost, second) = (journal.append(0, 0), journal.append(0, 0));
+        reader.event(&journal, second);
+        // The node does not know yet that the second one is stored.
+        assert!(reader.verification.on_refilled(1, 1, None));
+        reader.verification.on_refill_done(1);
+        assert!(reader.verification.needs_refill(), "the second one is still to come");
+        reader.refill(&journal);
+        assert_eq!(reader.delivered, [2]);
+        assert!(!reader.verification.needs_refill());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use protocol::{Direction, GatewayState, Offset, Order, OrderId, OrderRequest, Or
 use crate::support::node_process::Home;
 use crate::support::program::{Program, built};
 use crate::support::script::instrument;
-use crate::support::{TestBroker, call, eventually, in_ms, list, read, send_order, until_ready};
+use crate::support::{TestBroker, call, eventually, in_ms, read, send_order};
 use crate::venue::{VenueProcess, entries};
 
 /// Short, so that a test waits for little; long enough for a busy machine.
@@ -313,28 +313,4 @@ async fn a_stale_leaders_entries_are_not_stored() {
         assert!(refused.contains("wrong last"), "{refused}");
     }
     assert_eq!(second.end_by(Signal::SIGTERM).await.code, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_client_sees_rolls_over_with_the_trading_day() {
-    // Recorded days follow each other in seconds where a feed plays them; here the gateway's own state is looked at.
-    let site = Site::start().await;
-    let node = site.node("a");
-    site.until_led_by("a").await;
-    let sdk = client_sdk::Client::connect(site.broker.url().as_str()).await.expect("connects");
-    let mirror = sdk.mirror("sim1").await.expect("a mirror");
-    send_order(&site.client, "sim1", &resting()).await.expect("taken");
-    let status = eventually("the day's snapshot", || async {
-        let status = until_ready(&site.client, "sim1").await;
-        (status.snapshot_seq > 0).then_some(status)
-    })
-    .await;
-    mirror.caught_up_to(status.journal_seq).await;
-    let orders: Vec<Order> = list(&site.client, "sim1", "get_all_orders").await;
-    eventually("the mirror to equal the node", || async {
-        let state = mirror.state();
-        (orders.iter().all(|order| state.orders().values().any(|known| known == order))).then_some(())
-    })
-    .await;
-    assert_eq!(node.end_by(Signal::SIGTERM).await.code, 0);
 }

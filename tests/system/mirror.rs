@@ -1,17 +1,23 @@
 //! A client's mirror equals the node at every quiet moment, whatever happened in between.
 
-use client_sdk::{Client, GatewayHandle};
+use std::collections::HashSet;
+
+use client_sdk::{Change, Client, Filter, GatewayHandle};
+use protocol::oms::OrderKey;
 use protocol::{
-    CancelRequest, Direction, Exchange, InstrumentId, Offset, OmsState, OrderRequest, OrderType, QuoteRequest,
+    CancelRequest, Direction, Exchange, InstrumentId, Offset, OmsEvent, OmsState, OrderRequest, OrderType, QuoteRequest,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::support::{TestBroker, TestNode, eventually, sim, until_ready};
+use crate::support::{PATIENCE, TestBroker, TestNode, eventually, sim, until_ready};
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited {PATIENCE:?} for: {what}"))
+}
 
 /// The node's own state, by its lists.
 async fn node_state(gateway: &GatewayHandle) -> Option<OmsState> {
-    use protocol::OmsEvent;
     let mut state = OmsState::default();
     let mut apply = |event: OmsEvent| {
         state.apply(&event);
@@ -120,5 +126,63 @@ async fn the_mirror_equals_the_node_through_trading_restarts_and_outages() {
     assert_equal(&gateway, &late).await;
     let state = mirror.state();
     assert!(state.orders().len() > 40 && !state.trades().is_empty(), "the run was no empty one");
+    node.stop().await;
+}
+
+/// Trading days of 3 s, and an order at every tick through several of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_fill_is_missed_and_what_has_ended_leaves_while_trading_days_roll() {
+    let broker = TestBroker::start().await;
+    let plain = broker.client().await;
+    let client = Client::connect(broker.url().as_str()).await.expect("connects");
+    let days = "[[gateways]]\nname = \"sim1\"\nkind = \"sim\"\nsubscribe = [\"*\"]\n\
+                [gateways.sim]\n[gateways.sim.feed]\nkind = \"synthetic\"\n\
+                interval_ms = 1000\nspeed = 12\ntrading_day_hours = 0.01\n";
+    let node = TestNode::start(&broker.url(), days).await;
+    until_ready(&plain, "sim1").await;
+    let gateway = client.gateway("sim1");
+    let instrument = InstrumentId::new("rb2410", Exchange::SHFE);
+    let mut ticks = client.ticks(Filter::instrument(&instrument)).await.expect("subscribed");
+    let mirror = client.mirror("sim1").await.expect("a mirror");
+    let mut changes = mirror.changes();
+    let (mut told, mut filled, mut rolls, mut first) = (HashSet::new(), 0, 0, None);
+    // The first order to be filled leaves at the second roll behind it.
+    let first = loop {
+        within("a tick", ticks.next()).await;
+        let order = OrderRequest::market(instrument.clone(), Direction::Long, Offset::Open, 1.0);
+        let Ok(sent) = gateway.send_order(&order).await else { continue };
+        let (mut ended, mut traded) = (!sent.is_active(), 0.0);
+        let mut volume = sent.traded;
+        while !ended || traded < volume {
+            match within("the order's end and its fills", changes.next()).await.expect("the mirror lives") {
+                Change::Event(item) => {
+                    assert!(told.insert(item.journal_seq), "{} was told twice", item.journal_seq);
+                    match &item.event.data {
+                        OmsEvent::Order(order) if order.orderid == sent.orderid => {
+                            ended |= !order.is_active();
+                            volume = f64::max(volume, order.traded);
+                        }
+                        OmsEvent::Trade(trade) if trade.orderid == sent.orderid => traded += trade.volume,
+                        _ => {}
+                    }
+                }
+                Change::NewDay => rolls += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        filled += usize::from(volume > 0.0);
+        assert!(filled < 500, "{rolls} rolls, and the first order is still there");
+        if volume > 0.0 && first.is_none() {
+            first = Some(OrderKey::from(&sent));
+        }
+        match &first {
+            Some(first) if rolls >= 2 && mirror.state().order(first).is_none() => break first.clone(),
+            _ => {}
+        }
+    };
+    println!("{filled} orders filled through {rolls} rolls");
+    assert!(filled > 10, "the run was no empty one");
+    assert_equal(&gateway, &mirror).await;
+    assert!(mirror.state().order(&first).is_none() && !mirror.state().orders().is_empty());
     node.stop().await;
 }

@@ -1,9 +1,11 @@
 //! Strategies: callbacks in order, state as of the event, a clean end.
 
+use std::sync::Arc;
+
 use client_sdk::protocol::{OmsEvent, Order, OrderRequest, Tick, Trade};
 use client_sdk::strategy::{self, Context, Options, Outcome};
 use client_sdk::{Client, Strategy};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::support::{Answer, Gateway, Server, eventually, order_of, rb, request, soon, trade_of};
 
@@ -43,6 +45,11 @@ impl Strategy for Buyer {
 
     async fn on_trade(&mut self, _context: &mut Context, trade: &Trade) -> Outcome {
         self.tell(format!("trade {}", trade.volume)).await;
+        Ok(())
+    }
+
+    async fn on_new_day(&mut self, context: &mut Context) -> Outcome {
+        self.tell(format!("new day working {}", context.active_orders().count())).await;
         Ok(())
     }
 
@@ -95,6 +102,46 @@ async fn a_strategy_trades_and_ends_when_told() {
     let strategy = soon("the end", running).await.expect("no panic").expect("no error");
     assert!(strategy.bought);
     assert!(gateway.calls_of("cancel_order").is_empty(), "nothing was working");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strategy_hears_of_its_fills_while_the_trading_day_rolls() {
+    let Some(server) = Server::start().await else { return };
+    let gateway = Gateway::start(&server, "sim1").await;
+    let mut ended = request("ended");
+    ended.reference = "buyer".into();
+    let mut works = request("works");
+    works.reference = "buyer".into();
+    let works = order_of(&works, 1.0);
+    gateway.append(OmsEvent::Order(order_of(&ended, 2.0)), false).await;
+    gateway.append(OmsEvent::Order(works.clone()), false).await;
+    let accepted = order_of(&bought(), 0.0);
+    gateway.answer("send_order", Answer::Json(serde_json::to_string(&accepted).expect("encodes")));
+    let client = Client::connect(server.url()).await.expect("connects");
+    let (told, mut heard) = mpsc::channel(64);
+    let strategy = Buyer { told, bought: false, fails: false };
+    let running = tokio::spawn(async move {
+        let options = Options::new("buyer", "sim1", [rb()]);
+        strategy::run(&client, strategy, options, std::future::pending()).await.map(|_| ())
+    });
+    soon("on_start", heard.recv()).await;
+    let lists = Arc::new(Notify::new());
+    gateway.answer("get_all_accounts", Answer::After(Arc::clone(&lists)));
+    gateway.append(trade_of(&works, "lost", 1.0), true).await;
+    gateway.roll(&["ended"]);
+    gateway.beat().await;
+    eventually("the last list to be asked for", async || gateway.calls_of("get_all_accounts").len() == 2).await;
+    gateway.append(trade_of(&works, "live", 0.5), false).await;
+    assert_eq!(soon("the lost one", heard.recv()).await.as_deref(), Some("trade 1"));
+    assert_eq!(soon("the live one", heard.recv()).await.as_deref(), Some("trade 0.5"));
+    // An order that was answered, and whose event has not come yet, is not forgotten for the new day's state.
+    gateway.tick(1, 1, 3500.0).await;
+    assert_eq!(soon("the order", heard.recv()).await.as_deref(), Some("sent NOTTRADED working 2"));
+    lists.notify_one();
+    assert_eq!(soon("the new day", heard.recv()).await.as_deref(), Some("new day working 2"));
+    gateway.append(trade_of(&works, "afterwards", 0.25), false).await;
+    assert_eq!(soon("a later one", heard.recv()).await.as_deref(), Some("trade 0.25"));
+    running.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,7 @@ use client_sdk::protocol::{
 };
 use futures::StreamExt;
 use tempfile::TempDir;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// Longest wait for anything that must happen: generous, since machines are shared.
@@ -122,6 +123,8 @@ pub enum Answer {
     Json(String),
     Error(ErrorCode, &'static str),
     Silence,
+    /// What a good node answers, once this is notified.
+    After(Arc<Notify>),
 }
 
 /// What the node knows and remembers.
@@ -138,6 +141,8 @@ pub struct Script {
     pub purged: u64,
     pub state: OmsState,
     pub contracts: Vec<Contract>,
+    /// The position of the trading day's snapshot.
+    pub snapshot_seq: u64,
     sequences: HashMap<String, u64>,
     last: HashMap<String, u64>,
 }
@@ -244,6 +249,32 @@ impl Gateway {
         (headers, payload)
     }
 
+    /// A new trading day begins: these orders leave the state, and an entry that nobody hears says so.
+    pub fn roll(&self, leaving: &[&str]) {
+        self.with(|script| {
+            script.end += 1;
+            script.snapshot_seq = script.end;
+            let old = std::mem::take(&mut script.state);
+            let stays = |order: &&Order| !leaving.contains(&order.orderid.as_str());
+            let events = (old.orders().values().filter(stays).cloned().map(OmsEvent::Order))
+                .chain(old.trades().values().cloned().map(OmsEvent::Trade))
+                .chain(old.quotes().values().cloned().map(OmsEvent::Quote))
+                .chain(old.positions().values().cloned().map(OmsEvent::Position))
+                .chain(old.accounts().values().cloned().map(OmsEvent::Account));
+            for event in events {
+                script.state.apply(&event);
+            }
+        });
+    }
+
+    /// Journal and leases are wiped: everything begins from nothing, at epoch 1.
+    pub fn make_anew(&self) {
+        self.with(|script| {
+            let Script { answers, calls, ahead_ms, .. } = std::mem::take(script);
+            *script = Script { answers, calls, ahead_ms, epoch: 1, ..Script::default() };
+        });
+    }
+
     pub async fn tick(&self, epoch: u64, seq: u64, price: f64) {
         let mut tick = Tick::new(self.name, rb(), time(now_ms()));
         tick.last_price = Some(price);
@@ -272,15 +303,29 @@ async fn serve(
             }
         };
         match answer {
-            Answer::Silence => {}
-            Answer::Json(text) => nats.publish(reply, text.into()).await.expect("answered"),
-            Answer::Error(code, message) => {
-                let mut headers = HeaderMap::new();
-                headers.insert(rpc::HEADER_ERROR, message);
-                headers.insert(rpc::HEADER_ERROR_CODE, code.number().to_string().as_str());
-                let body = codec::encode(&RpcError::new(code, message)).expect("encodes");
-                nats.publish_with_headers(reply, headers, body.into()).await.expect("answered");
+            Answer::After(notify) => {
+                let (nats, script, payload) = (nats.clone(), Arc::clone(&script), message.payload);
+                tokio::spawn(async move {
+                    notify.notified().await;
+                    let answer = good_answer(name, &method, &payload, &script.lock().expect("no panic under the lock"));
+                    say(&nats, reply, answer).await;
+                });
             }
+            answer => say(&nats, reply, answer).await,
+        }
+    }
+}
+
+async fn say(nats: &async_nats::Client, reply: async_nats::Subject, answer: Answer) {
+    match answer {
+        Answer::Silence | Answer::After(_) => {}
+        Answer::Json(text) => nats.publish(reply, text.into()).await.expect("answered"),
+        Answer::Error(code, message) => {
+            let mut headers = HeaderMap::new();
+            headers.insert(rpc::HEADER_ERROR, message);
+            headers.insert(rpc::HEADER_ERROR_CODE, code.number().to_string().as_str());
+            let body = codec::encode(&RpcError::new(code, message)).expect("encodes");
+            nats.publish_with_headers(reply, headers, body.into()).await.expect("answered");
         }
     }
 }
@@ -351,7 +396,7 @@ fn status(gateway: &str, script: &Script) -> Status {
         ticks: 0,
         ticks_conflated: 0,
         journal_pending: 0,
-        snapshot_seq: 0,
+        snapshot_seq: script.snapshot_seq,
     }
 }
 
