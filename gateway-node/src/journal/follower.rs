@@ -201,7 +201,7 @@ impl Follower {
         }
         info!(gateway = %self.gateway, epoch, entries = base, "the journal is led");
         let writer = JournalWriter::start(self.context, self.stream.clone(), &self.gateway, epoch, base, self.bytes);
-        let reader = JournalReader { stream: self.stream, gateway: self.gateway };
+        let reader = JournalReader { stream: self.stream, gateway: self.gateway, epoch, base };
         Ok(Led { replayed: self.replayed, base, writer, reader })
     }
 }

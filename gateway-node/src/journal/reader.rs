@@ -23,6 +23,9 @@ const PAGE_BYTES: usize = 512 * 1024;
 pub struct JournalReader {
     pub(super) stream: stream::Stream,
     pub(super) gateway: Name,
+    /// Whose journal it is now, and from which sequence on: what an earlier leader has there is void.
+    pub(super) epoch: u64,
+    pub(super) base: u64,
 }
 
 impl JournalReader {
@@ -119,6 +122,9 @@ impl JournalReader {
                     continue;
                 }
                 let Ok(Entry::Event(event)) = decode_entry(&message.subject, &message.payload) else { continue };
+                if seq > self.base && event.epoch < self.epoch {
+                    continue;
+                }
                 bytes += message.payload.len() + 64;
                 page.items.push(JournalEvent { journal_seq: seq, event: *event });
                 if page.items.len() >= limit || bytes > PAGE_BYTES {
