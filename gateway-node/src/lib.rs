@@ -43,7 +43,7 @@ use crate::journal::{Follower, JournalOptions, Known};
 use crate::lease::Keeper;
 use crate::node::{Ended, GatewayLoop};
 use crate::publisher::Publisher;
-use crate::risk::Limits;
+use crate::risk::{Limits, Rules};
 use crate::rpc::{CallContext, Handler, Leads, RpcServer};
 
 /// Trading events in flight between a venue and its gateway's loop; when full: see [`VenueSink::send`].
@@ -120,7 +120,8 @@ impl Node {
         Ok(())
     }
 
-    /// Adds a gateway whose adapter is the caller's own.
+    /// Adds a gateway whose adapter is the caller's own. Only its contracts' own rules hold its orders back, until
+    /// [`Node::limit_gateway`] sets limits.
     ///
     /// # Errors
     /// If the name is taken, or cannot be a gateway's.
@@ -137,6 +138,30 @@ impl Node {
         );
         anyhow::ensure!(self.gateways.iter().all(|g| g.name != name), "there are two gateways named `{name}`");
         self.gateways.push(GatewaySpec { name, subscribe, limits: Limits::default(), factory });
+        Ok(())
+    }
+
+    /// Sets the limits of a gateway, in place of those that it has: what `[gateways.risk]` says in a configuration file,
+    /// for a gateway that [`Node::add_gateway`] has added.
+    ///
+    /// ```no_run
+    /// # fn limit(node: &mut gateway_node::Node) -> anyhow::Result<()> {
+    /// use gateway_node::risk::Rules;
+    ///
+    /// let everyone = Rules { max_orders_per_second: Some(10), ..Rules::default() };
+    /// let owners = [("*".into(), everyone)].into();
+    /// node.limit_gateway("my_venue", &Rules { max_position: Some(50.0), owners, ..Rules::default() })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// If there is no such gateway, or a rule cannot be kept or says nothing; then nothing is changed.
+    pub fn limit_gateway(&mut self, name: &str, rules: &Rules) -> anyhow::Result<()> {
+        rules.check().with_context(|| format!("gateway {name}"))?;
+        let spec = self.gateways.iter_mut().find(|gateway| gateway.name == name);
+        let spec = spec.with_context(|| format!("there is no gateway `{name}` to limit: add it first"))?;
+        spec.limits = Limits::new(rules);
         Ok(())
     }
 
@@ -455,4 +480,42 @@ async fn until_taken(client: &async_nats::Client) -> anyhow::Result<()> {
     client.publish(inbox, Default::default()).await?;
     echo.next().await.context("the connection is closed")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(lots: f64) -> Rules {
+        Rules { max_order_volume: Some(lots), ..Rules::default() }
+    }
+
+    #[test]
+    fn an_adapter_of_ones_own_is_limited_as_one_of_the_configuration() {
+        let text = "[[gateways]]\nname = \"sim1\"\nkind = \"sim\"\n";
+        let mut config = Config::parse(text, "node.toml").expect("parses");
+        config.gateways.clear();
+        let mut node = Node::new(config).expect("a node");
+        let factory: GatewayFactory = Arc::new(|_, _| anyhow::bail!("never opened"));
+        node.add_gateway("mine", Vec::new(), factory.clone()).expect("added");
+        node.add_gateway("other", Vec::new(), factory).expect("added");
+
+        node.limit_gateway("mine", &rules(5.0)).expect("limited");
+        let limits: Vec<_> = node.gateways.iter().map(|gateway| gateway.limits.clone()).collect();
+        assert_eq!(limits, [Limits::new(&rules(5.0)), Limits::default()]);
+
+        let complaint = |node: &mut Node, name: &str, rules: &Rules| {
+            format!("{:#}", node.limit_gateway(name, rules).expect_err("refused"))
+        };
+        assert_eq!(
+            complaint(&mut node, "mine", &rules(0.0)),
+            "gateway mine: risk.max_order_volume: must be a number above 0 (lots); to refuse every order, halt the gateway"
+        );
+        let of_owner = Rules { owners: [("alice".into(), rules(f64::NAN))].into(), ..rules(7.0) };
+        assert!(
+            complaint(&mut node, "mine", &of_owner).starts_with("gateway mine: risk.owners.alice.max_order_volume:")
+        );
+        assert_eq!(complaint(&mut node, "mein", &rules(7.0)), "there is no gateway `mein` to limit: add it first");
+        assert_eq!(node.gateways[0].limits, Limits::new(&rules(5.0)), "what is refused changes nothing");
+    }
 }

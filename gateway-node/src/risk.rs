@@ -16,7 +16,7 @@ use protocol::{
     Timestamp,
 };
 
-pub use counters::Counters;
+pub use counters::{Counters, NewFills, tells};
 pub use holding::lessens;
 pub use limits::{LONGEST_WINDOW, Limits, MOST_PER_SECOND, Rules};
 

@@ -9,51 +9,73 @@ use crate::risk::{LONGEST_WINDOW, MOST_PER_SECOND, Rules};
 /// # Errors
 /// A sentence that names file, line and key, and says what to write.
 pub(super) fn check(section: &Rules, number: &str, document: &Document<'_>) -> Result<(), ConfigError> {
-    let path = ["gateways", number, "risk"];
-    check_rules(section, &path, document)?;
-    for (owner, rules) in &section.owners {
-        let path = ["gateways", number, "risk", "owners", owner.as_str()];
-        let refuse = |message: &str| Err(document.complain(&path, message));
-        if owner.is_empty() {
-            return refuse("an owner has a name: write [gateways.risk.owners.NAME], or \"*\" for every other owner");
+    section.check().map_err(|bad| {
+        let key = bad.key.iter().map(String::as_str);
+        document.complain(&["gateways", number, "risk"].into_iter().chain(key).collect::<Vec<_>>(), &bad.message)
+    })
+}
+
+/// A rule that cannot be kept, or says nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("risk{}: {message}", .key.iter().map(|part| format!(".{part}")).collect::<String>())]
+pub(crate) struct BadRule {
+    /// Where it stands below `risk`.
+    pub key: Vec<String>,
+    /// What is wrong, and what to write.
+    pub message: String,
+}
+
+impl Rules {
+    /// Checks the rules of a gateway, and those of its owners.
+    ///
+    /// # Errors
+    /// The first that cannot be kept, or says nothing, and what to write instead.
+    pub(crate) fn check(&self) -> Result<(), BadRule> {
+        check_window(self.max_duplicates, self.duplicate_seconds, &[])?;
+        check_numbers(self, &[])?;
+        for (owner, rules) in &self.owners {
+            let path = ["owners", owner.as_str()];
+            if owner.is_empty() {
+                return refuse(
+                    &path,
+                    "an owner has a name: write [gateways.risk.owners.NAME], or \"*\" for every other owner",
+                );
+            }
+            if owner != "*" && is_reserved_owner(owner) {
+                return refuse(
+                    &path,
+                    "stands for orders that nobody here sent: no limit reaches them; remove this section",
+                );
+            }
+            if !rules.owners.is_empty() {
+                let message = "owners have no owners: write them under [gateways.risk.owners]";
+                return refuse(&[&path[..], &["owners"]].concat(), message);
+            }
+            // An owner without its own key takes that of `*`.
+            let others = self.owners.get("*").filter(|_| owner != "*");
+            let has = |of: fn(&Rules) -> Option<u32>| of(rules).or_else(|| others.and_then(of));
+            check_window(has(|r| r.max_duplicates), has(|r| r.duplicate_seconds), &path)?;
+            check_numbers(rules, &path)?;
         }
-        if owner != "*" && is_reserved_owner(owner) {
-            return refuse("stands for orders that nobody here sent: no limit reaches them; remove this section");
-        }
-        if !rules.owners.is_empty() {
-            let path = ["gateways", number, "risk", "owners", owner.as_str(), "owners"];
-            return Err(document.complain(&path, "owners have no owners: write them under [gateways.risk.owners]"));
-        }
-        // An owner without its own key takes that of `*`.
-        let others = section.owners.get("*").filter(|_| owner != "*");
-        let has = |of: fn(&Rules) -> Option<u32>| of(rules).or_else(|| others.and_then(of));
-        check_window(has(|r| r.max_duplicates), has(|r| r.duplicate_seconds), &path, document)?;
-        check_numbers(rules, &path, document)?;
+        Ok(())
     }
-    Ok(())
 }
 
-fn check_rules(rules: &Rules, path: &[&str], document: &Document<'_>) -> Result<(), ConfigError> {
-    check_window(rules.max_duplicates, rules.duplicate_seconds, path, document)?;
-    check_numbers(rules, path, document)
+fn refuse(path: &[&str], message: &str) -> Result<(), BadRule> {
+    Err(BadRule { key: path.iter().map(|part| (*part).to_owned()).collect(), message: message.to_owned() })
 }
 
-fn check_window(
-    most: Option<u32>,
-    seconds: Option<u32>,
-    path: &[&str],
-    document: &Document<'_>,
-) -> Result<(), ConfigError> {
+fn check_window(most: Option<u32>, seconds: Option<u32>, path: &[&str]) -> Result<(), BadRule> {
     let (key, message) = match (most, seconds) {
         (Some(_), None) => ("max_duplicates", "needs duplicate_seconds beside it: within how long orders are compared"),
         (None, Some(_)) => ("duplicate_seconds", "needs max_duplicates beside it: how many may be alike"),
         _ => return Ok(()),
     };
-    Err(document.complain(&[path, &[key]].concat(), message))
+    refuse(&[path, &[key]].concat(), message)
 }
 
-fn check_numbers(rules: &Rules, path: &[&str], document: &Document<'_>) -> Result<(), ConfigError> {
-    let refuse = |key: &str, message: &str| Err(document.complain(&[path, &[key]].concat(), message));
+fn check_numbers(rules: &Rules, path: &[&str]) -> Result<(), BadRule> {
+    let refuse = |key: &str, message: &str| refuse(&[path, &[key]].concat(), message);
     let amounts = [
         ("max_order_volume", rules.max_order_volume, "lots"),
         ("max_order_value", rules.max_order_value, "money"),

@@ -17,7 +17,7 @@ use protocol::{
 };
 
 use super::{Effect, Effects, Engine, Now};
-use crate::risk::Counters;
+use crate::risk::{Counters, NewFills};
 
 /// Most bytes of a page, well below what a NATS message may have; a single larger event makes a page of its own.
 const PAGE_BYTES: usize = 256 * 1024;
@@ -348,6 +348,10 @@ impl Replayed {
                 Vec::new()
             }
         };
+        let fills = match entry {
+            Entry::Event(event) => NewFills::of(&event.data, &self.state),
+            Entry::Private(_) => NewFills::default(),
+        };
         match entry {
             Entry::Event(event) => {
                 self.state.apply(&event.data);
@@ -380,7 +384,7 @@ impl Replayed {
             // It stands for nothing, not even for the end of a day's counts.
             Entry::Private(Private::SnapshotEnd(_)) => return,
         }
-        self.counters.note(entry);
+        self.counters.note(entry, fills);
     }
 }
 

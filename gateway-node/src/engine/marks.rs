@@ -8,6 +8,7 @@ use protocol::oms::PositionKey;
 use protocol::{Account, Name, Position};
 
 use super::{Effects, Engine, Now};
+use crate::risk;
 
 /// Newest marks that wait for the timer; one per position and account.
 #[derive(Default)]
@@ -28,6 +29,10 @@ impl Engine {
     pub(super) fn on_position(&mut self, now: Now, position: Position, out: &mut Effects) {
         let key = PositionKey::from(&position);
         match self.state.positions().get(&key) {
+            // Fills were told of that it includes.
+            _ if self.counters.is_news(&key) => {
+                self.record(now, OmsEvent::Position(position), out);
+            }
             // A flat position that was never held is no news.
             None if position.volume == 0.0 && position.frozen == 0.0 => {}
             Some(old) if only_marks_position(old, &position) => {
@@ -50,6 +55,33 @@ impl Engine {
         }
     }
 
+    /// After a complete snapshot: what it does not list is flat, whatever was filled before.
+    pub(super) fn settle_unlisted(&mut self, now: Now, listed: &[Position], out: &mut Effects) {
+        let is_listed = |key: &PositionKey| listed.iter().any(|position| risk::tells(&position.into(), key));
+        let unlisted: Vec<PositionKey> =
+            self.counters.untold_positions().filter(|key| !is_listed(key)).cloned().collect();
+        for PositionKey { symbol, exchange, direction } in unlisted {
+            let flat = Position {
+                gateway_name: self.options.gateway.clone(),
+                symbol,
+                exchange,
+                direction,
+                volume: 0.0,
+                frozen: 0.0,
+                price: 0.0,
+                pnl: 0.0,
+                yd_volume: 0.0,
+                extra: None,
+            };
+            self.record(now, OmsEvent::Position(flat), out);
+        }
+    }
+
+    /// Whether an event that changes no state is news all the same.
+    pub(super) fn is_news(&self, event: &OmsEvent) -> bool {
+        matches!(event, OmsEvent::Position(position) if self.counters.is_news(&position.into()))
+    }
+
     /// Whatever is recorded of a position or an account is newer than a mark that waits: going out later, the mark
     /// would bring back what is over.
     pub(super) fn forget_mark(&mut self, event: &OmsEvent) {
@@ -66,8 +98,11 @@ impl Engine {
             return;
         }
         let marks = std::mem::take(&mut self.marks);
-        for position in marks.positions.into_values() {
-            self.record(now, OmsEvent::Position(position), out);
+        // What was filled since is not in a mark that waited.
+        for (key, position) in marks.positions {
+            if !self.counters.is_news(&key) {
+                self.record(now, OmsEvent::Position(position), out);
+            }
         }
         for account in marks.accounts.into_values() {
             self.record(now, OmsEvent::Account(account), out);

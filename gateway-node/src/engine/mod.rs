@@ -33,7 +33,7 @@ use serde::Serialize;
 use crate::gateway::tick_queue::TickCounts;
 use crate::gateway::{GatewayError, QueryToken, SequencedTick, SessionStart, VenueReference};
 use crate::reconcile::Target;
-use crate::risk::{Approved, Counters, Limits};
+use crate::risk::{Approved, Counters, Limits, NewFills};
 
 pub use calls::{Call, Caller, Request};
 pub use day::{Days, Replayed};
@@ -423,7 +423,8 @@ impl Engine {
         }
     }
 
-    /// Applies an event and journals it, unless it changes nothing.
+    /// Applies an event and journals it, unless it changes nothing. A position that is no other than before can be news:
+    /// it says that fills told of since are in it, and whoever replays the journal must know.
     ///
     /// An event with a number that no venue can mean changes nothing either: what the venue meant is uncertain, so the
     /// gateway is DIRTY until a snapshot says.
@@ -433,7 +434,8 @@ impl Engine {
             return Applied::Unchanged;
         }
         self.forget_mark(&event);
-        if self.state.apply(&event) == Applied::Unchanged {
+        let fills = NewFills::of(&event, &self.state);
+        if self.state.apply(&event) == Applied::Unchanged && !self.is_news(&event) {
             return Applied::Unchanged;
         }
         // What is published is the merged state, so that a reader of this event alone is told the truth.
@@ -457,7 +459,7 @@ impl Engine {
             time: now.wall,
             data: event,
         }));
-        self.counters.note(&entry);
+        self.counters.note(&entry, fills);
         out.push(Effect::Journal(entry));
         Applied::Changed
     }
@@ -483,7 +485,7 @@ impl Engine {
     fn record_private(&mut self, entry: Private, out: &mut Effects) {
         self.journal_seq += 1;
         let entry = Entry::Private(entry);
-        self.counters.note(&entry);
+        self.counters.note(&entry, NewFills::default());
         out.push(Effect::Journal(entry));
     }
 

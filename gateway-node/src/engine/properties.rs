@@ -12,6 +12,7 @@ use super::*;
 use crate::gateway::sim::books::Terms;
 use crate::gateway::sim::matching::Exchange;
 use crate::gateway::{VenueEvent, VenueSnapshot};
+use crate::risk::Rules;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -35,6 +36,8 @@ enum Step {
     Miss(u8),
     /// The venue's queue overflows: what waits in it is lost.
     Overflow,
+    /// One event is lost of those that wait in the venue's queue.
+    Lose(u8),
     /// The venue's connection drops.
     Disconnect,
     /// The node dies with everything that is not stored, and its venue with it; another begins.
@@ -65,6 +68,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Second),
         1 => (1_u8..6).prop_map(Step::Miss),
         1 => Just(Step::Overflow),
+        2 => (0_u8..12).prop_map(Step::Lose),
         1 => Just(Step::Disconnect),
         1 => Just(Step::Crash),
     ];
@@ -79,6 +83,11 @@ fn contract() -> Contract {
     let mut contract = Contract::new("sim1", instrument(), Product::Futures, 10.0, 1.0);
     contract.stop_supported = true;
     contract
+}
+
+fn options(most: Option<f64>, epoch: u64) -> EngineOptions {
+    let limits = Limits::new(&Rules { max_position: most, ..Rules::default() });
+    EngineOptions { limits, ..EngineOptions::new("sim1", "node", epoch) }
 }
 
 fn venue() -> Exchange {
@@ -102,6 +111,8 @@ struct Mirror {
 }
 
 struct World {
+    /// Most lots on one side, if that is limited.
+    most: Option<f64>,
     now: Now,
     engine: Engine,
     venue: Exchange,
@@ -123,11 +134,12 @@ struct World {
 }
 
 impl World {
-    fn new() -> World {
+    fn new(most: Option<f64>) -> World {
         let wall = chrono::DateTime::parse_from_rfc3339("2024-01-02T09:00:00+08:00").expect("a time");
         let now = Now { wall, mono: Duration::ZERO };
-        let engine = Engine::new(EngineOptions::new("sim1", "node", 1), Replayed::default(), 1);
+        let engine = Engine::new(options(most, 1), Replayed::default(), 1);
         let mut world = World {
+            most,
             now,
             engine,
             venue: venue(),
@@ -343,7 +355,7 @@ impl World {
         let entry = leader_started(self.epoch, self.now.wall);
         self.publish(seq, &entry);
         self.journal.push((seq, self.epoch, entry));
-        self.engine = Engine::new(EngineOptions::new("sim1", "node", self.epoch), replayed, seq);
+        self.engine = Engine::new(options(self.most, self.epoch), replayed, seq);
         self.venue = venue();
         self.learn_halts();
         let (now, mut out) = (self.now, Vec::new());
@@ -410,6 +422,14 @@ impl World {
                     self.perform(out);
                 }
             }
+            Step::Lose(which) => {
+                let which = usize::from(which) % self.inbox.len().max(1);
+                if self.inbox.remove(which).is_some() {
+                    let mut out = Vec::new();
+                    self.engine.on_overflow(self.now, &mut out);
+                    self.perform(out);
+                }
+            }
             Step::Disconnect => {
                 if self.engine.session.is_logged_in() {
                     // What was on its way from the session is lost with it.
@@ -440,8 +460,25 @@ impl World {
         }
     }
 
+    /// Whatever the node has heard of by now, no order passed that could take a position beyond its limit.
+    fn check_limit(&self) {
+        for position in self.venue.positions() {
+            assert!(self.most.is_none_or(|most| position.volume <= most), "beyond the limit: {position:?}");
+        }
+    }
+
+    /// The venue tells everything that it knows, and nothing is under way.
+    fn reconcile(&mut self) {
+        let mut out = Vec::new();
+        self.engine.on_overflow(self.now, &mut out);
+        self.perform(out);
+        self.settle();
+    }
+
     fn check(&mut self) {
         assert_eq!(self.engine.gateway_state(), GatewayState::Ready, "it comes back from everything");
+        let untold: Vec<_> = self.engine.counters.untold_positions().collect();
+        assert!(untold.is_empty(), "counted beside the venue's own word: {untold:?}");
         self.refill_mirror();
         let node = self.engine.state();
         assert_eq!(&self.mirror.state, node, "the mirror equals the node");
@@ -486,13 +523,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn all_copies_agree_after_any_history(steps in steps()) {
-        let mut world = World::new();
+    fn all_copies_agree_after_any_history(most in proptest::option::of(5_u32..12), steps in steps()) {
+        let mut world = World::new(most.map(f64::from));
         world.settle();
         for step in steps {
             world.step(step);
+            world.check_limit();
         }
         world.settle();
+        world.reconcile();
+        world.check_limit();
         world.check();
     }
 }

@@ -3,6 +3,7 @@
 use super::halts::HaltNews;
 use super::*;
 use crate::gateway::{VenueEvent, VenueOrder, VenueSnapshot, VenueTrade};
+use crate::risk::Rules;
 use protocol::oms::OrderKey;
 use protocol::rpc::{CancelAll, GetOrder, Halt, List, Page, Resume};
 use protocol::{
@@ -851,6 +852,128 @@ fn a_mark_that_waits_never_brings_back_a_position_that_is_gone() {
     bench.tick(1);
     let held = bench.engine.state().position(&instrument(), Direction::Long).expect("known");
     assert_eq!(held.volume, 0.0);
+}
+
+fn held(volume: f64, pnl: f64) -> Position {
+    Position {
+        gateway_name: "sim1".into(),
+        symbol: "rb2410".into(),
+        exchange: Exchange::SHFE,
+        direction: Direction::Long,
+        volume,
+        frozen: 0.0,
+        price: 3500.0,
+        pnl,
+        yd_volume: 0.0,
+        extra: None,
+    }
+}
+
+/// A bench whose positions go so far.
+fn limited_to(lots: f64) -> Bench {
+    let mut bench = Bench::ready();
+    let rules = Rules { max_position: Some(lots), ..Rules::default() };
+    bench.engine.options.limits = Limits::new(&rules);
+    bench
+}
+
+/// Whether an order to open so many lots would be taken; it never reaches the venue.
+fn takes(bench: &mut Bench, id: &str, lots: f64) -> bool {
+    bench.call(Request::SendOrder(OrderRequest { volume: lots, ..request(id) }));
+    let effects = bench.take();
+    let Some(submit) = effects.iter().find_map(|e| if let Effect::Submit(submit) = e { Some(submit) } else { None })
+    else {
+        return false;
+    };
+    let error = RpcError::new(ErrorCode::VenueRejected, "not in this test");
+    bench.engine.on_not_sent(bench.now, submit, error, &mut bench.effects);
+    bench.take();
+    true
+}
+
+#[test]
+fn a_fill_that_comes_behind_its_position_counts_no_more_after_a_snapshot() {
+    // A venue may list what is flat, or not; and so it may what is flat and was never told of.
+    for (told, listed) in [(true, vec![held(0.0, 0.0)]), (true, vec![]), (false, vec![held(0.0, 0.0)]), (false, vec![])]
+    {
+        let mut bench = limited_to(10.0);
+        let mut replayed = Replayed::default();
+        let mut journal = |effects: Effects| {
+            for effect in effects {
+                if let Effect::Journal(entry) = effect {
+                    replayed.take(replayed.journal_seq + 1, 1, &entry);
+                }
+            }
+            replayed.counters.clone()
+        };
+        if told {
+            bench.venue(VenueEvent::Position(held(5.0, 0.0)));
+            journal(bench.take());
+        }
+        // What is closed is seen by its events alone: they are lost, and the position is not.
+        let order = VenueOrder {
+            reference: "elsewhere/1".parse().expect("a reference"),
+            instrument: instrument(),
+            order_type: OrderType::Limit,
+            direction: Direction::Short,
+            offset: Offset::CloseToday,
+            price: Some(3500.0),
+            volume: 5.0,
+            traded: 5.0,
+            status: OrderStatus::AllTraded,
+            datetime: Some(bench.now.wall),
+            reason: None,
+        };
+        let trade = VenueTrade {
+            reference: order.reference.clone(),
+            tradeid: "t1".into(),
+            instrument: instrument(),
+            direction: Direction::Short,
+            offset: Offset::CloseToday,
+            price: 3500.0,
+            volume: 5.0,
+            datetime: Some(bench.now.wall),
+            trading_day: None,
+        };
+        bench.venue(VenueEvent::Position(held(0.0, 0.0)));
+        bench.engine.on_overflow(bench.now, &mut bench.effects);
+        let snapshot = VenueSnapshot {
+            session: "1-1".into(),
+            orders: vec![order],
+            trades: vec![trade],
+            positions: listed,
+            older_sessions_ended: true,
+            ..VenueSnapshot::default()
+        };
+        bench.venue(VenueEvent::Snapshot(Box::new(snapshot)));
+        assert_eq!(bench.engine.gateway_state(), GatewayState::Ready);
+        let counters = journal(bench.take());
+        assert_eq!(counters, bench.engine.counters, "a successor counts as this node does");
+        assert_eq!(bench.engine.counters.untold_positions().next(), None);
+        assert!(!takes(&mut bench, "a", 11.0));
+        assert!(takes(&mut bench, "b", 10.0));
+    }
+}
+
+#[test]
+fn a_mark_that_waits_does_not_hide_what_was_filled_since() {
+    let mut bench = limited_to(10.0);
+    bench.venue(VenueEvent::Position(held(5.0, 0.0)));
+    bench.venue(VenueEvent::Position(held(5.0, 10.0)));
+    bench.call(Request::SendOrder(OrderRequest { volume: 4.0, ..request("a") }));
+    let submit = bench.submit();
+    bench.venue(VenueEvent::Order(bench.told(&submit, OrderStatus::AllTraded, 4.0)));
+    bench.tick(1);
+    bench.take();
+    assert!(!takes(&mut bench, "b", 2.0));
+    bench.venue(VenueEvent::Trade(bench.trade(&submit, "t1", 4.0)));
+    bench.tick(1);
+    bench.take();
+    assert!(!takes(&mut bench, "c", 2.0));
+    bench.venue(VenueEvent::Position(held(9.0, 10.0)));
+    bench.take();
+    assert!(!takes(&mut bench, "d", 2.0));
+    assert!(takes(&mut bench, "e", 1.0));
 }
 
 #[test]

@@ -149,6 +149,7 @@ impl Engine {
                 Difference::Missing(key) => missing.push(key),
             }
         }
+        self.settle_unlisted(now, &snapshot.positions, out);
         if !missing.is_empty() {
             self.session.look_again(now.mono + LOOK_AGAIN_MISSING);
             let some: Vec<&str> = missing.iter().take(5).map(|key| key.orderid.as_str()).collect();

@@ -55,6 +55,8 @@ pub(super) fn check_quote(request: &QuoteRequest, contract: &Contract) -> Result
     check_offset("ask_offset", request.ask_offset, contract)
 }
 
+/// Where the venue nets, any offset is taken and says nothing: strategies that are written for venues of both kinds name
+/// one with every order.
 fn check_offset(field: &str, offset: Offset, contract: &Contract) -> Result<(), RpcError> {
     if offset == Offset::None && !contract.net_position {
         return Err(invalid(format!(

@@ -6,8 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use protocol::event::OmsEvent;
 use protocol::journal::{Entry, Private};
-use protocol::oms::PositionKey;
-use protocol::{Direction, InstrumentId, Name, Offset, OrderStatus, Timestamp, Trade};
+use protocol::oms::{OrderKey, PositionKey};
+use protocol::{Direction, InstrumentId, Name, Offset, OmsState, OrderStatus, Timestamp};
 
 use super::Leg;
 use super::limits::{LONGEST_WINDOW, MOST_PER_SECOND};
@@ -19,14 +19,20 @@ const _: () = assert!(REMEMBERED > MOST_PER_SECOND as usize);
 
 const SECOND: i64 = 1_000_000;
 
+/// Fewer lots than any venue trades: what sums of fractions differ by.
+const NO_LOTS: f64 = 1e-9;
+
 /// See the module. All of it begins anew with the trading day's snapshot: the counts of the day because they are the
 /// day's, and the last minute because a replay begins there.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Counters {
     gateway: Activity,
     owners: BTreeMap<Name, Activity>,
-    /// What was traded since the venue last told of a position.
+    /// What was filled since the venue last told of a position.
     untold: BTreeMap<PositionKey, Untold>,
+    /// Orders, and sides of quotes, whose own events and whose trades do not tell of the same fills yet: by how many lots
+    /// the former are ahead of the latter. What both have told of is not kept, so these are few.
+    ahead: BTreeMap<(OrderKey, Direction), f64>,
     /// Of the newest event, in microseconds.
     latest: i64,
 }
@@ -40,6 +46,40 @@ pub struct Untold {
     pub yd_volume: f64,
 }
 
+/// Lots bought and sold that an order's or a quote's own event is the first of its kind to tell of.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct NewFills {
+    bought: f64,
+    sold: f64,
+}
+
+impl NewFills {
+    /// What is new in an event to a state that has not taken it in yet.
+    #[must_use]
+    pub fn of(event: &OmsEvent, before: &OmsState) -> NewFills {
+        match event {
+            OmsEvent::Order(order) => {
+                let known = before.order(&order.into()).map_or(0.0, |known| known.traded);
+                let new = (order.traded - known).max(0.0);
+                match order.direction {
+                    Direction::Short => NewFills { bought: 0.0, sold: new },
+                    Direction::Long | Direction::Net => NewFills { bought: new, sold: 0.0 },
+                }
+            }
+            OmsEvent::Quote(quote) => {
+                let known = before.quote(&quote.into());
+                let (bought, sold) = known.map_or((0.0, 0.0), |known| (known.bid_traded, known.ask_traded));
+                NewFills { bought: (quote.bid_traded - bought).max(0.0), sold: (quote.ask_traded - sold).max(0.0) }
+            }
+            OmsEvent::Trade(_) | OmsEvent::Position(_) | OmsEvent::Account(_) => NewFills::default(),
+        }
+    }
+
+    fn on(self, side: Direction) -> f64 {
+        if side == Direction::Short { self.sold } else { self.bought }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Activity {
     orders_today: u64,
@@ -50,39 +90,43 @@ struct Activity {
 }
 
 impl Counters {
-    /// Takes in an entry, as it is emitted or replayed.
+    /// Takes in an entry, as it is emitted or replayed, and what was new in it.
     ///
     /// An order counts once: when it is journalled as an intent, which is what carries a deadline. One that risk
     /// refused never was one.
-    pub fn note(&mut self, entry: &Entry) {
+    ///
+    /// A fill counts once too, with whichever tells of it first: the order's event or the trade. Venues tell the order
+    /// first, and it works no longer from then on: were only trades counted, its lots would be nowhere in between.
+    pub fn note(&mut self, entry: &Entry, new: NewFills) {
         match entry {
             Entry::Event(event) => {
                 let at = event.time.timestamp_micros();
                 self.move_to(at);
                 match &event.data {
-                    OmsEvent::Order(order) if is_intent(order.status, order.deadline) => {
-                        self.count_orders(
-                            at,
-                            &order.owner,
-                            &Leg::of_working(order).map(|leg| fingerprint(&order.instrument(), &leg)),
-                        );
+                    OmsEvent::Order(order) => {
+                        let legs = Leg::of_working(order);
+                        if is_intent(order.status, order.deadline) {
+                            self.count_orders(at, &order.owner, &order.instrument(), &legs);
+                        }
+                        self.count_told(&order.into(), &order.instrument(), &legs, new);
                     }
-                    OmsEvent::Quote(quote) if is_intent(quote.status, quote.deadline) => {
-                        let legs = Leg::of_working_quote(quote).map(|leg| fingerprint(&quote.instrument(), &leg));
-                        self.count_orders(at, &quote.owner, &legs);
+                    OmsEvent::Quote(quote) => {
+                        let legs = Leg::of_working_quote(quote);
+                        if is_intent(quote.status, quote.deadline) {
+                            self.count_orders(at, &quote.owner, &quote.instrument(), &legs);
+                        }
+                        self.count_told(&quote.into(), &quote.instrument(), &legs, new);
                     }
                     OmsEvent::Trade(trade) => {
-                        let (key, lots) = effect_of(trade);
-                        let untold = self.untold.entry(key).or_default();
-                        untold.volume += lots;
-                        if trade.exchange.closes_today_separately()
-                            && matches!(trade.offset, Offset::Close | Offset::CloseYesterday)
-                        {
-                            untold.yd_volume += lots;
-                        }
+                        let key = OrderKey { owner: trade.owner.clone(), orderid: trade.orderid.clone() };
+                        let first = self.run_ahead((key, trade.direction), -trade.volume);
+                        self.count_filled(&trade.instrument(), trade.direction, trade.offset, first);
                     }
-                    OmsEvent::Position(position) => drop(self.untold.remove(&position.into())),
-                    OmsEvent::Order(_) | OmsEvent::Quote(_) | OmsEvent::Account(_) => {}
+                    OmsEvent::Position(position) => {
+                        let key = PositionKey::from(position);
+                        self.untold.retain(|untold, _| !tells(&key, untold));
+                    }
+                    OmsEvent::Account(_) => {}
                 }
             }
             Entry::Private(Private::CancelRequested { owner, time, .. }) => {
@@ -98,12 +142,48 @@ impl Counters {
         }
     }
 
-    fn count_orders(&mut self, at: i64, owner: &Name, fingerprints: &[u64]) {
+    fn count_orders(&mut self, at: i64, owner: &Name, instrument: &InstrumentId, legs: &[Leg]) {
         for activity in [&mut self.gateway, self.owners.entry(owner.clone()).or_default()] {
-            for fingerprint in fingerprints {
+            for leg in legs {
                 activity.orders_today += 1;
-                remember(&mut activity.orders, at, *fingerprint);
+                remember(&mut activity.orders, at, fingerprint(instrument, leg));
             }
+        }
+    }
+
+    /// What an order's or a quote's own event says is filled.
+    fn count_told(&mut self, key: &OrderKey, instrument: &InstrumentId, legs: &[Leg], new: NewFills) {
+        for leg in legs {
+            let lots = new.on(leg.direction);
+            if lots > 0.0 {
+                let first = self.run_ahead((key.clone(), leg.direction), lots);
+                self.count_filled(instrument, leg.direction, leg.offset, first);
+            }
+        }
+    }
+
+    /// An order's own events tell of so many lots more; if negative, its trades do. How many of them are told for the
+    /// first time.
+    fn run_ahead(&mut self, side: (OrderKey, Direction), by: f64) -> f64 {
+        let was = self.ahead.remove(&side).unwrap_or(0.0);
+        if (was + by).abs() > NO_LOTS {
+            self.ahead.insert(side, was + by);
+        }
+        let told = if by < 0.0 { was.clamp(0.0, -by) } else { (-was).clamp(0.0, by) };
+        by.abs() - told
+    }
+
+    fn count_filled(&mut self, instrument: &InstrumentId, direction: Direction, offset: Offset, lots: f64) {
+        if lots <= NO_LOTS {
+            return;
+        }
+        let (key, lots) = effect_of(instrument, direction, offset, lots);
+        let is_of_yesterday =
+            key.exchange.closes_today_separately() && matches!(offset, Offset::Close | Offset::CloseYesterday);
+        let untold = self.untold.entry(key).or_default();
+        untold.volume += lots;
+        if is_of_yesterday {
+            untold.yd_volume += lots;
         }
     }
 
@@ -163,10 +243,22 @@ impl Counters {
         (seen < REMEMBERED).then_some(alike)
     }
 
-    /// What was traded since the venue last told of this position.
+    /// What was filled since the venue last told of this position.
     #[must_use]
     pub fn untold(&self, position: &PositionKey) -> Untold {
         self.untold.get(position).copied().unwrap_or_default()
+    }
+
+    /// Whether there is something that the venue has not told of this position: it is news then, even if it is no other
+    /// than before.
+    #[must_use]
+    pub fn is_news(&self, position: &PositionKey) -> bool {
+        self.untold_positions().any(|untold| tells(position, untold))
+    }
+
+    /// Positions that differ from what the venue last told of them.
+    pub fn untold_positions(&self) -> impl Iterator<Item = &PositionKey> {
+        self.untold.iter().filter(|(_, untold)| **untold != Untold::default()).map(|(key, _)| key)
     }
 }
 
@@ -196,13 +288,20 @@ fn fingerprint(instrument: &InstrumentId, leg: &Leg) -> u64 {
     hasher.finish()
 }
 
-/// Which position a trade changes, and by how many lots. A trade without an offset is one of a venue that nets.
-fn effect_of(trade: &Trade) -> (PositionKey, f64) {
-    let buys = trade.direction == Direction::Long;
-    let (direction, lots) = match trade.offset {
-        Offset::None => (Direction::Net, if buys { trade.volume } else { -trade.volume }),
-        Offset::Open => (trade.direction, trade.volume),
-        Offset::Close | Offset::CloseToday | Offset::CloseYesterday => (trade.direction.opposite(), -trade.volume),
+/// Which position a fill changes, and by how many lots. One without an offset is of a venue that nets.
+fn effect_of(instrument: &InstrumentId, direction: Direction, offset: Offset, lots: f64) -> (PositionKey, f64) {
+    let (side, lots) = match offset {
+        Offset::None => (Direction::Net, if direction == Direction::Long { lots } else { -lots }),
+        Offset::Open => (direction, lots),
+        Offset::Close | Offset::CloseToday | Offset::CloseYesterday => (direction.opposite(), -lots),
     };
-    (PositionKey { symbol: trade.symbol.clone(), exchange: trade.exchange, direction }, lots)
+    (PositionKey { symbol: instrument.symbol.clone(), exchange: instrument.exchange, direction: side }, lots)
+}
+
+/// Whether what the venue tells of one position is the last word on another: a net position is that of both sides.
+#[must_use]
+pub fn tells(position: &PositionKey, of: &PositionKey) -> bool {
+    position.symbol == of.symbol
+        && position.exchange == of.exchange
+        && (position.direction == of.direction || position.direction == Direction::Net)
 }

@@ -1,6 +1,6 @@
 //! Limits that depend on what is held: how much may be closed, how much may be opened, and what lessens a position.
 //!
-//! What is held is what the venue last told of a position and the trades that came since. What works already counts as
+//! What is held is what the venue last told of a position and the fills that it told of since. What works already counts as
 //! if it were filled where that is the worse case: a working order that closes keeps its lots, one that opens has them.
 
 use protocol::oms::PositionKey;

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use protocol::event::{Event, OmsEvent};
 use protocol::journal::{Entry, Private};
+use protocol::oms::PositionKey;
 use protocol::{Direction, Exchange, InstrumentId, Order, OrderId, OrderStatus, Position, Product, Quote, Trade};
 
 use super::*;
@@ -69,9 +70,14 @@ impl Desk {
 
     fn journal(&mut self, event: OmsEvent) {
         self.seq += 1;
+        let fills = NewFills::of(&event, &self.state);
         self.state.apply(&event);
         let (gateway, epoch, seq, time) = ("sim1".into(), 1, self.seq, self.now);
-        self.counters.note(&Entry::Event(Box::new(Event { gateway, epoch, seq, time, data: event })));
+        self.counters.note(&Entry::Event(Box::new(Event { gateway, epoch, seq, time, data: event })), fills);
+    }
+
+    fn journal_private(&mut self, entry: Private) {
+        self.counters.note(&Entry::Private(entry), NewFills::default());
     }
 
     /// Journals an intent, as the engine does once it is approved.
@@ -92,30 +98,23 @@ impl Desk {
 
     fn cancel(&mut self, owner: &str) {
         let (owner, orderid, time) = (owner.into(), OrderId::new("any"), self.now);
-        self.counters.note(&Entry::Private(Private::CancelRequested { owner, orderid, time }));
+        self.journal_private(Private::CancelRequested { owner, orderid, time });
     }
 
     fn hold(&mut self, direction: Direction, volume: f64, yd_volume: f64) {
-        self.journal(OmsEvent::Position(Position {
-            gateway_name: "sim1".into(),
-            symbol: "rb2410".into(),
-            exchange: Exchange::SHFE,
-            direction,
-            volume,
-            frozen: 0.0,
-            price: 3500.0,
-            pnl: 0.0,
-            yd_volume,
-            extra: None,
-        }));
+        self.journal(OmsEvent::Position(position(direction, volume, yd_volume)));
     }
 
     fn trade(&mut self, direction: Direction, offset: Offset, volume: f64) {
+        self.trade_of(OrderId::new("any"), direction, offset, volume);
+    }
+
+    fn trade_of(&mut self, orderid: OrderId, direction: Direction, offset: Offset, volume: f64) {
         self.journal(OmsEvent::Trade(Trade {
             gateway_name: "sim1".into(),
             symbol: "rb2410".into(),
             exchange: Exchange::SHFE,
-            orderid: OrderId::new("any"),
+            orderid,
             tradeid: format!("t{}", self.seq).into(),
             direction,
             offset,
@@ -132,6 +131,21 @@ impl Desk {
 
     fn wait(&mut self, milliseconds: i64) {
         self.now += chrono::TimeDelta::milliseconds(milliseconds);
+    }
+}
+
+fn position(direction: Direction, volume: f64, yd_volume: f64) -> Position {
+    Position {
+        gateway_name: "sim1".into(),
+        symbol: "rb2410".into(),
+        exchange: Exchange::SHFE,
+        direction,
+        volume,
+        frozen: 0.0,
+        price: 3500.0,
+        pnl: 0.0,
+        yd_volume,
+        extra: None,
     }
 }
 
@@ -277,7 +291,7 @@ fn so_many_orders_go_out_in_a_second_and_in_a_day() {
     desk.passes(&buy(3500.0, 1.0));
     desk.send("carol", &buy(3500.0, 1.0));
     assert_eq!(desk.refused(&buy(3500.0, 1.0)), "max_orders_per_day: 5 orders today, the most is 5 (gateway sim1)");
-    desk.counters.note(&Entry::Private(day_end(desk.now)));
+    desk.journal_private(day_end(desk.now));
     desk.passes(&buy(3500.0, 1.0));
 }
 
@@ -458,6 +472,175 @@ fn where_the_venue_nets_a_position_has_two_ways() {
     desk.refused(&net(Direction::Long, 2.0));
 }
 
+/// What a venue tells when an order is filled, in the order that it tells it in.
+fn filled(order: &Order) -> [OmsEvent; 2] {
+    let done = Order { traded: order.volume, status: OrderStatus::AllTraded, deadline: None, ..order.clone() };
+    let trade = Trade {
+        gateway_name: order.gateway_name.clone(),
+        symbol: order.symbol.clone(),
+        exchange: order.exchange,
+        orderid: order.orderid.clone(),
+        tradeid: format!("t-{}", order.orderid).into(),
+        direction: order.direction,
+        offset: order.offset,
+        price: 3500.0,
+        volume: order.volume,
+        datetime: None,
+        trading_day: None,
+        reference: Name::default(),
+        owner: order.owner.clone(),
+        traceid: None,
+        extra: None,
+    };
+    [OmsEvent::Order(done), OmsEvent::Trade(trade)]
+}
+
+#[test]
+fn a_fill_counts_from_its_first_news_to_its_position() {
+    for order_first in [true, false] {
+        let mut desk = Desk::new(Rules { max_position: Some(10.0), ..none() }, none());
+        let sent = desk.send("alice", &buy(3500.0, 10.0));
+        let mut told = filled(&sent);
+        if !order_first {
+            told.reverse();
+        }
+        for event in told {
+            desk.refused(&buy(3500.0, 1.0));
+            desk.journal(event);
+        }
+        assert!(desk.refused(&buy(3500.0, 1.0)).contains("to 10 that are LONG"), "and counts once");
+        desk.hold(Direction::Long, 10.0, 0.0);
+        assert!(desk.refused(&buy(3500.0, 1.0)).contains("to 10 that are LONG"), "and is in its position");
+    }
+}
+
+#[test]
+fn a_fill_that_its_position_told_of_counts_no_more_when_the_trade_comes() {
+    let mut desk = Desk::new(Rules { max_position: Some(10.0), ..none() }, none());
+    let sent = desk.send("alice", &buy(3500.0, 4.0));
+    let [order, trade] = filled(&sent);
+    desk.journal(order);
+    desk.hold(Direction::Long, 4.0, 0.0);
+    desk.journal(trade);
+    desk.passes(&buy(3500.0, 6.0));
+    desk.refused(&buy(3500.0, 7.0));
+    assert!(desk.counters.untold_positions().next().is_none());
+}
+
+#[test]
+fn partial_fills_count_once_however_their_news_are_mixed() {
+    let mut desk = Desk::new(Rules { max_position: Some(20.0), ..none() }, none());
+    let sent = desk.send("alice", &buy(3500.0, 10.0));
+    let part = |traded, status| OmsEvent::Order(Order { traded, status, deadline: None, ..sent.clone() });
+    let InstrumentId { symbol, exchange } = instrument();
+    let key = PositionKey { symbol, exchange, direction: Direction::Long };
+    let held = |desk: &Desk| desk.counters.untold(&key).volume;
+    desk.journal(part(3.0, OrderStatus::PartTraded));
+    assert_eq!(held(&desk), 3.0);
+    desk.trade_of(sent.orderid.clone(), Direction::Long, Offset::Open, 2.0);
+    assert_eq!(held(&desk), 3.0, "the order's event told of it");
+    desk.trade_of(sent.orderid.clone(), Direction::Long, Offset::Open, 4.0);
+    assert_eq!(held(&desk), 6.0, "one lot of it did");
+    desk.journal(part(7.0, OrderStatus::PartTraded));
+    assert_eq!(held(&desk), 7.0);
+    desk.journal(part(7.0, OrderStatus::Cancelled));
+    assert_eq!(held(&desk), 7.0);
+    desk.trade_of(sent.orderid.clone(), Direction::Long, Offset::Open, 1.0);
+    assert_eq!(held(&desk), 7.0);
+    desk.journal(part(8.0, OrderStatus::Cancelled));
+    assert_eq!(held(&desk), 8.0, "a fill behind the cancel");
+}
+
+#[test]
+fn a_lot_is_closed_once_while_its_fill_is_told() {
+    let mut desk = Desk::new(Rules { close_within_position: Some(true), ..none() }, none());
+    desk.hold(Direction::Long, 5.0, 5.0);
+    let close = order(Direction::Short, Offset::Close, 3500.0, 5.0);
+    let sent = desk.send("alice", &close);
+    for event in filled(&sent) {
+        desk.refused(&close);
+        desk.journal(event);
+    }
+    desk.refused(&close);
+    desk.hold(Direction::Long, 0.0, 0.0);
+    desk.refused(&close);
+    desk.hold(Direction::Long, 5.0, 5.0);
+    desk.passes(&close);
+}
+
+#[test]
+fn a_quotes_sides_count_while_their_fills_are_told() {
+    let mut desk = Desk::new(Rules { max_position: Some(10.0), ..none() }, none());
+    desk.send_quote("alice", &quote(3499.0, 3501.0, 10.0));
+    let sent = desk.state.quotes().values().next().expect("one").clone();
+    let id = sent.quoteid.clone();
+    desk.journal(OmsEvent::Quote(Quote { ask_traded: 10.0, status: OrderStatus::PartTraded, ..sent.clone() }));
+    desk.refused(&sell(3600.0, 1.0));
+    desk.trade_of(id.clone(), Direction::Short, Offset::Open, 10.0);
+    desk.refused(&sell(3600.0, 1.0));
+    desk.journal(OmsEvent::Quote(Quote { ask_traded: 10.0, bid_traded: 10.0, status: OrderStatus::AllTraded, ..sent }));
+    assert!(desk.refused(&buy(3400.0, 1.0)).contains("to 10 that are LONG"));
+    desk.trade_of(id, Direction::Long, Offset::Open, 10.0);
+    assert!(desk.refused(&buy(3400.0, 1.0)).contains("to 10 that are LONG"), "once");
+    assert!(desk.refused(&sell(3600.0, 1.0)).contains("to 10 that are SHORT"), "once");
+}
+
+#[test]
+fn where_the_venue_nets_offsets_say_nothing() {
+    let mut desk = Desk::new(Rules { max_position: Some(5.0), ..none() }, none());
+    desk.contract.net_position = true;
+    let mut net = 0.0;
+    // Bought, closed in part, sold short, covered: as strategies for venues of both kinds say it.
+    for (direction, offset, lots) in [
+        (Direction::Long, Offset::Open, 5.0),
+        (Direction::Short, Offset::Close, 2.0),
+        (Direction::Short, Offset::Open, 7.0),
+        (Direction::Long, Offset::Close, 3.0),
+        (Direction::Long, Offset::None, 2.0),
+    ] {
+        let request = order(direction, offset, 3500.0, lots);
+        desk.passes(&request);
+        net += if direction == Direction::Long { lots } else { -lots };
+        let sent = desk.send("alice", &request);
+        let free = |desk: &Desk| {
+            for (side, room) in [(Direction::Long, 5.0 - net), (Direction::Short, 5.0 + net)] {
+                for offset in [Offset::None, Offset::Open, Offset::Close] {
+                    if room > 0.0 {
+                        desk.passes(&order(side, offset, 3500.0, room));
+                    }
+                    desk.refused(&order(side, offset, 3500.0, room + 1.0));
+                }
+            }
+        };
+        let [done, trade] = filled(&sent);
+        desk.journal(done);
+        free(&desk);
+        desk.journal(trade);
+        free(&desk);
+        desk.hold(Direction::Net, net, 0.0);
+        free(&desk);
+        assert!(desk.counters.untold_positions().next().is_none());
+    }
+}
+
+#[test]
+fn a_net_position_is_reduced_once_while_its_fill_is_told() {
+    for offset in [Offset::None, Offset::Close] {
+        let mut desk = Desk::new(Rules { reduce_only: Some(true), ..none() }, none());
+        desk.contract.net_position = true;
+        desk.hold(Direction::Net, 5.0, 0.0);
+        let close = order(Direction::Short, offset, 3500.0, 5.0);
+        let sent = desk.send("alice", &close);
+        for event in filled(&sent) {
+            desk.refused(&close);
+            desk.journal(event);
+        }
+        desk.refused(&close);
+        desk.hold(Direction::Net, 0.0, 0.0);
+        desk.refused(&close);
+    }
+}
+
 #[test]
 fn reduce_only_takes_what_closes() {
     let desk = Desk::new(none(), Rules { reduce_only: Some(true), ..none() });
@@ -499,12 +682,15 @@ proptest! {
     fn nothing_passes_that_breaks_a_limit(
         gateway in rules(),
         everyone in rules(),
-        tries in proptest::collection::vec((0_usize..2, 0_usize..2, 95_u32..106, 1_u32..7, 0_i64..900, any::<bool>()), 1..60),
+        tries in proptest::collection::vec((0_usize..2, 0_usize..2, 95_u32..106, 1_u32..7, 0_i64..900, any::<bool>(), 0_usize..4), 1..60),
     ) {
         let mut desk = Desk::new(gateway.clone(), everyone.clone());
         desk.last_price = Some(100.0);
         let mut sent: Vec<(Timestamp, &str, OrderRequest)> = Vec::new();
-        for (who, side, price, volume, wait, fills) in tries {
+        // What the venue tells of fills, in its order: it may be heard at any later time.
+        let (mut told, mut held) = (std::collections::VecDeque::new(), [0.0; 2]);
+        for (who, side, price, volume, wait, fills, hears) in tries {
+            told.drain(..hears.min(told.len())).for_each(|event| desk.journal(event));
             let owner = ["alice", "bob"][who];
             let direction = [Direction::Long, Direction::Short][side];
             let request = order(direction, Offset::Open, f64::from(price), f64::from(volume));
@@ -537,8 +723,9 @@ proptest! {
             }
             let intent = desk.send(owner, &request);
             if fills {
-                desk.trade(direction, Offset::Open, request.volume);
-                desk.journal(OmsEvent::Order(Order { traded: intent.volume, status: OrderStatus::AllTraded, ..intent }));
+                held[side] += request.volume;
+                told.extend(filled(&intent));
+                told.push_back(OmsEvent::Position(position(direction, held[side], 0.0)));
             }
             sent.push((desk.now, owner, request));
         }
