@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn what_a_replaced_leader_still_wrote_is_void() {
         let time = chrono::DateTime::UNIX_EPOCH.fixed_offset();
-        let leader = |epoch| Entry::Private(Private::LeaderStarted { epoch, node: "n".into(), time });
+        let leader = |epoch| Entry::Private(Private::LeaderStarted { epoch, node: "n".into(), time, limits: None });
         let order = |epoch| {
             let rb = InstrumentId::new("rb2410", Exchange::SHFE);
             let order = OrderRequest::limit(rb, Direction::Long, Offset::Open, 1.0, 1.0)

@@ -400,9 +400,10 @@ impl Life {
     ) -> anyhow::Result<Ended> {
         let (shared, name) = (self.shared.clone(), self.spec.name.clone());
         let leads = Leads { limit: keeper.limit.clone(), clock: shared.clock };
+        let limits = self.spec.limits.fingerprint();
         let may_act = || keeper.limit.may_act(shared.clock.mono());
         let led = tokio::select! {
-            led = follower.lead(&shared.node, epoch, shared.clock.now().wall, may_act) => led?,
+            led = follower.lead(&shared.node, epoch, limits, shared.clock.now().wall, may_act) => led?,
             _ = self.stopped.wait_for(|stop| *stop) => return Ok(Ended::Drained),
         };
         let progress = led.writer.progress.clone();
@@ -415,6 +416,7 @@ impl Life {
         let mut options = EngineOptions::new(name.clone(), shared.node.clone(), epoch);
         options.subscribe.clone_from(&self.spec.subscribe);
         options.limits.clone_from(&self.spec.limits);
+        options.notice = led.notice;
         options.lease = self.terms.max_age;
         options.keep_days = shared.journal.keep_days;
         options.keep_ids_days = shared.journal.keep_ids_days;

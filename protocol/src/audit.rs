@@ -226,7 +226,7 @@ mod tests {
     }
 
     fn leader(epoch: u64) -> Result<Entry, String> {
-        Ok(Entry::Private(Private::LeaderStarted { epoch, node: "a".into(), time: time() }))
+        Ok(Entry::Private(Private::LeaderStarted { epoch, node: "a".into(), time: time(), limits: None }))
     }
 
     const FENCE: u64 = crate::journal::fence(WINDOW) as u64;

@@ -34,6 +34,9 @@ pub enum Private {
         node: Name,
         /// Its clock.
         time: Timestamp,
+        /// A number that stands for the limits that it holds orders to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limits: Option<u64>,
     },
     /// Takes up a sequence that an append of a replaced leader may still name, see [`fence`]. It says nothing else: a
     /// run of them is stored in one batch with the `LeaderStarted` behind it, and has no ids.
@@ -275,6 +278,12 @@ pub fn fingerprint_quote(request: &trading::QuoteRequest) -> u64 {
         request.ask_offset,
         request.reference
     ))
+}
+
+/// A number that stands for a text, in the same way.
+#[must_use]
+pub fn fingerprint_text(text: &str) -> u64 {
+    fnv1a(text)
 }
 
 /// <http://www.isthe.com/chongo/tech/comp/fnv/index.html>, 64 bits.

@@ -193,7 +193,7 @@ mod tests {
         let now = Duration::ZERO;
         let started = |epoch| {
             let time = chrono::DateTime::UNIX_EPOCH.fixed_offset();
-            Rc::new(Entry::Private(Private::LeaderStarted { epoch, node: "n".into(), time }))
+            Rc::new(Entry::Private(Private::LeaderStarted { epoch, node: "n".into(), time, limits: None }))
         };
         server.append(now, "1-0", &Expected::LastSequence(0), started(1)).expect("leads");
         let base = server.last_sequence();

@@ -379,7 +379,7 @@ impl Node {
         self.question += 1;
         let attempt = self.question;
         beginning.attempt = attempt;
-        let started = Private::LeaderStarted { epoch, node: self.name.clone(), time: first_instant() };
+        let started = Private::LeaderStarted { epoch, node: self.name.clone(), time: first_instant(), limits: None };
         let late = NodeInput::Began { attempt, stored: Err("no ack in time".to_owned()) };
         out.after(ACK_PATIENCE, Step::Node(self.process, late));
         let lost = out.swarm.append_lost;

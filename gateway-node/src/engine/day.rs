@@ -522,7 +522,7 @@ mod tests {
         replayed.take(3, 1, &end(2));
         assert_eq!(replayed.state.orders().len(), 1, "a page is missing");
         replayed.take(4, 1, &page);
-        let started = Private::LeaderStarted { epoch: 2, node: "n".into(), time: time(1) };
+        let started = Private::LeaderStarted { epoch: 2, node: "n".into(), time: time(1), limits: None };
         replayed.take(5, 2, &Entry::Private(started));
         replayed.take(6, 2, &end(1));
         assert_eq!(replayed.state.orders().len(), 1, "the page was another leader's");
@@ -571,7 +571,8 @@ mod tests {
                 data: order(id, OrderStatus::NotTraded),
             }))
         };
-        let started = |epoch| Entry::Private(Private::LeaderStarted { epoch, node: "n".into(), time: time(1) });
+        let started =
+            |epoch| Entry::Private(Private::LeaderStarted { epoch, node: "n".into(), time: time(1), limits: None });
         let mut replayed = Replayed::default();
         let entries = [
             (1, started(1)),

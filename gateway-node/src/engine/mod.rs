@@ -183,6 +183,8 @@ pub struct EngineOptions {
     pub max_journal_backlog: u64,
     /// What orders and cancels are held to, besides their contracts' own rules.
     pub limits: Limits,
+    /// What people are told as soon as it leads.
+    pub notice: Option<String>,
     /// For how many day rolls the ids of orders that left the state are kept.
     pub keep_ids_days: usize,
     /// How many trading days' snapshots the journal keeps, and what follows the oldest of them.
@@ -202,6 +204,7 @@ impl EngineOptions {
             lease: Duration::from_secs(6),
             max_journal_backlog: 4096,
             limits: Limits::default(),
+            notice: None,
             keep_ids_days: 5,
             keep_days: 30,
         }
@@ -353,6 +356,9 @@ impl Engine {
     /// Once a second: login retries, marks to market, orders without an answer, queries without an answer, heads.
     pub fn on_timer(&mut self, now: Now, out: &mut Effects) {
         self.hints_left.set(HINTS);
+        if let Some(notice) = self.options.notice.take() {
+            self.log(now, LogLevel::Critical, notice, out);
+        }
         self.drive_session(now, out);
         self.begin_day(now, out);
         self.flush_marks(now, out);

@@ -516,7 +516,7 @@ impl World {
 }
 
 fn leader_started(epoch: u64, time: Timestamp) -> Entry {
-    Entry::Private(Private::LeaderStarted { epoch, node: "node".into(), time })
+    Entry::Private(Private::LeaderStarted { epoch, node: "node".into(), time, limits: None })
 }
 
 proptest! {

@@ -33,6 +33,8 @@ pub struct Led {
     pub writer: JournalWriter,
     /// Reads, for refills.
     pub reader: JournalReader,
+    /// What people should know of the change of leaders.
+    pub notice: Option<String>,
 }
 
 /// See the module.
@@ -159,10 +161,13 @@ impl Follower {
         mut self,
         node: &Name,
         epoch: u64,
+        limits: u64,
         now: Timestamp,
         may_act: impl Fn() -> bool,
     ) -> anyhow::Result<Led> {
-        let started = Private::LeaderStarted { epoch, node: node.clone(), time: now };
+        let started = Private::LeaderStarted { epoch, node: node.clone(), time: now, limits: Some(limits) };
+        let before = last_of(&self.stream, &self.gateway, "leader").await.context("looking for the last leader")?;
+        let notice = before.and_then(|(_, _, payload)| other_limits(&payload, node, limits));
         let beginning = Beginning::new(&self.gateway, epoch, started.clone())?;
         let mut complaint = Complaint::default();
         let base = loop {
@@ -202,7 +207,20 @@ impl Follower {
         info!(gateway = %self.gateway, epoch, entries = base, "the journal is led");
         let writer = JournalWriter::start(self.context, self.stream.clone(), &self.gateway, epoch, base, self.bytes);
         let reader = JournalReader { stream: self.stream, gateway: self.gateway, epoch, base };
-        Ok(Led { replayed: self.replayed, base, writer, reader })
+        Ok(Led { replayed: self.replayed, base, writer, reader, notice })
+    }
+}
+
+/// Says so if the leader before, another node, held orders to other limits.
+fn other_limits(leader_started: &[u8], node: &Name, limits: u64) -> Option<String> {
+    match protocol::codec::decode(leader_started) {
+        Ok(Private::LeaderStarted { node: other, limits: Some(others), .. }) if others != limits && other != *node => {
+            Some(format!(
+                "node {other} led with other limits than node {node}, whose limits hold now: write the same [gateways.risk] \
+                 for every node of the gateway"
+            ))
+        }
+        _ => None,
     }
 }
 
@@ -322,4 +340,23 @@ pub async fn highest_epoch(context: &Context) -> anyhow::Result<u64> {
         }
     }
     Ok(highest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_nodes_other_limits_are_told() {
+        let started = |node: &str, limits| {
+            let time = chrono::DateTime::UNIX_EPOCH.fixed_offset();
+            protocol::codec::encode(&Private::LeaderStarted { epoch: 1, node: node.into(), time, limits })
+                .expect("encodes")
+        };
+        let told = |before: &[u8]| other_limits(before, &"b".into(), 7);
+        assert!(told(&started("a", Some(8))).is_some_and(|text| text.contains("node a led with other limits")));
+        assert_eq!(told(&started("a", Some(7))), None, "the same");
+        assert_eq!(told(&started("b", Some(8))), None, "its own configuration was changed");
+        assert_eq!(told(&started("a", None)), None, "nobody knows");
+    }
 }

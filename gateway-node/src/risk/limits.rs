@@ -101,6 +101,12 @@ impl Limits {
         }
     }
 
+    /// A number that stands for all of them: nodes of one gateway must have the same.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        protocol::journal::fingerprint_text(&format!("{self:?}"))
+    }
+
     /// What all owners together are held to.
     #[must_use]
     pub fn gateway(&self) -> &Rules {
