@@ -363,6 +363,51 @@ fn cancels_pass_the_gate_and_go_by_the_orders_own_reference() {
 }
 
 #[test]
+fn a_refusal_that_shows_how_an_order_stands_waits_for_the_journal() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    let submit = bench.submit();
+    bench.venue(VenueEvent::Order(bench.told(&submit, OrderStatus::AllTraded, 2.0)));
+    bench.call(Request::SendOrder(OrderRequest { volume: -1.0, ..request("b") }));
+    bench.take();
+    let other_content = QuoteRequest {
+        quoteid: OrderId::new("a"),
+        symbol: "rb2410".into(),
+        exchange: Exchange::SHFE,
+        bid_price: 3499.0,
+        bid_volume: 1.0,
+        ask_price: 3501.0,
+        ask_volume: 1.0,
+        bid_offset: Offset::Open,
+        ask_offset: Offset::Open,
+        reference: "".into(),
+    };
+    let cancel = |id| CancelRequest::new(OrderId::new(id));
+    for (refused, code) in [
+        (Request::CancelOrder(cancel("a")), ErrorCode::OrderNotActive),
+        (Request::CancelOrder(cancel("b")), ErrorCode::OrderNotActive),
+        (Request::CancelOrder(CancelRequest { symbol: Some("x".into()), ..cancel("a") }), ErrorCode::BadRequest),
+        (Request::SendOrder(OrderRequest { volume: 3.0, ..request("a") }), ErrorCode::OrderIdReused),
+        (Request::SendQuote(other_content), ErrorCode::OrderIdReused),
+    ] {
+        let what = format!("{refused:?}");
+        let to = bench.call(refused);
+        let effects = bench.take();
+        assert_eq!(kinds(&effects), ["reply"], "{what}");
+        assert_eq!(refusal_of(&effects, to), code, "{what}");
+    }
+    bench.call(Request::Halt(Halt { reduce_only: true, ..Halt::default() }));
+    bench.write_halts();
+    bench.take();
+    let opens = bench.call(Request::SendOrder(request("c")));
+    let effects = bench.take();
+    assert_eq!((kinds(&effects), refusal_of(&effects, opens)), (vec!["reply"], ErrorCode::Halted), "what is held");
+    let unknown = bench.call(Request::CancelOrder(cancel("nobody's")));
+    let effects = bench.take();
+    assert_eq!((kinds(&effects), refusal_of(&effects, unknown)), (vec!["reply now"], ErrorCode::NotFound));
+}
+
+#[test]
 fn the_reference_and_owner_reach_the_trade() {
     let mut bench = Bench::ready();
     bench.call(Request::SendOrder(request("a")));
