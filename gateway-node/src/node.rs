@@ -287,14 +287,10 @@ impl Running {
         self.parts.publisher.status(status);
     }
 
-    /// Answers questions that have waited too long behind the gate. The answer to what acts is kept, since it says what
-    /// came of it.
+    /// Answers questions that have waited too long behind the gate.
     fn expire_questions(&mut self, now: Now) {
-        let late = |pending: &Pending| {
-            let method = pending.method;
-            let acts = method.needs_deadline() || matches!(method, Method::Halt | Method::Resume);
-            !acts && now.mono.saturating_sub(pending.since) > GATE_PATIENCE
-        };
+        let late =
+            |pending: &Pending| may_give_up(pending.method) && now.mono.saturating_sub(pending.since) > GATE_PATIENCE;
         // A call that was answered otherwise waits for nothing here either.
         let is_late = |to| self.pending.get(&to).is_none_or(late);
         for to in self.gate.expire(is_late) {
@@ -576,5 +572,26 @@ impl Running {
             Some(reason) => Ended::Failed(reason),
             None => Ended::Drained,
         }
+    }
+}
+
+/// Whether an answer of this method that waits behind the gate may be given up. That to what acts is kept, since it says
+/// what came of it; a cancel that is sent is answered ahead of the gate, and what waits behind it is a refusal.
+const fn may_give_up(method: Method) -> bool {
+    match method {
+        Method::CancelOrder | Method::CancelQuote => true,
+        Method::Halt | Method::Resume => false,
+        _ => !method.needs_deadline(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_came_of_an_order_or_a_halt_is_waited_for_however_long() {
+        let kept: Vec<Method> = Method::ALL.iter().copied().filter(|method| !may_give_up(*method)).collect();
+        assert_eq!(kept, [Method::SendOrder, Method::CancelAll, Method::SendQuote, Method::Halt, Method::Resume]);
     }
 }

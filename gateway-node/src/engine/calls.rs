@@ -157,6 +157,21 @@ fn parameters<T: DeserializeOwned>(payload: &[u8]) -> Result<T, RpcError> {
     protocol::rpc::read_params(payload)
 }
 
+/// Why a call is refused, and when that may be said.
+pub(super) enum Refusal {
+    /// At once: it shows no trading state. What `?` makes of an error.
+    Now(RpcError),
+    /// Once the journal has what it shows: how an order stands, or that an id is used. Said earlier, it could be untrue
+    /// under a successor, who would then execute what was refused here.
+    OnceStored(RpcError),
+}
+
+impl From<RpcError> for Refusal {
+    fn from(error: RpcError) -> Self {
+        Refusal::Now(error)
+    }
+}
+
 /// A query that the venue has not answered yet.
 pub(super) struct PendingQuery {
     reply: ReplyTo,
@@ -174,13 +189,14 @@ impl Engine {
     /// A client calls.
     pub fn on_call(&mut self, now: Now, call: Call, out: &mut Effects) {
         let reply = call.reply;
-        if let Err(error) = self.decide(now, call, out) {
-            // An error shows no trading state, but for that of an order: those go through the gate where they arise.
-            out.push(Effect::ReplyNow(reply, Err(error)));
+        match self.decide(now, call, out) {
+            Ok(()) => {}
+            Err(Refusal::Now(error)) => out.push(Effect::ReplyNow(reply, Err(error))),
+            Err(Refusal::OnceStored(error)) => out.push(Effect::Reply(reply, Err(error))),
         }
     }
 
-    fn decide(&mut self, now: Now, call: Call, out: &mut Effects) -> Result<(), RpcError> {
+    fn decide(&mut self, now: Now, call: Call, out: &mut Effects) -> Result<(), Refusal> {
         let Call { reply, caller, deadline_ms, traceid, request } = call;
         let caller = &caller;
         let deadline_ms = check_deadline_present(request.method(), deadline_ms)?;
@@ -201,21 +217,21 @@ impl Engine {
                 out.push(Effect::ReadEvents(reply, params));
             }
             Request::Subscribe(request) => {
-                return self.subscribe(reply, caller, instrument(request.symbol, request.exchange), out);
+                self.subscribe(reply, caller, instrument(request.symbol, request.exchange), out)?;
             }
             Request::Unsubscribe(request) => {
-                return self.unsubscribe(reply, caller, instrument(request.symbol, request.exchange), out);
+                self.unsubscribe(reply, caller, instrument(request.symbol, request.exchange), out)?;
             }
             Request::SendOrder(request) => {
-                return self.send_order(now, To { reply, caller, deadline_ms, traceid }, request, out);
+                self.send_order(now, To { reply, caller, deadline_ms, traceid }, request, out)?;
             }
             Request::SendQuote(request) => {
-                return self.send_quote(now, To { reply, caller, deadline_ms, traceid }, request, out);
+                self.send_quote(now, To { reply, caller, deadline_ms, traceid }, request, out)?;
             }
-            Request::CancelOrder(request) => return self.cancel_order(now, reply, caller, &request, out),
-            Request::CancelQuote(request) => return self.cancel_quote(now, reply, caller, &request, out),
+            Request::CancelOrder(request) => self.cancel_order(now, reply, caller, &request, out)?,
+            Request::CancelQuote(request) => self.cancel_quote(now, reply, caller, &request, out)?,
             Request::CancelAll(request) => self.cancel_all(now, reply, &caller.owner, &request, out),
-            Request::QueryHistory(params) => return self.query_history(now, reply, params, out),
+            Request::QueryHistory(params) => self.query_history(now, reply, params, out)?,
             Request::QueryAccount => {
                 let token = self.query(now, reply, Wants::Accounts)?;
                 out.push(Effect::Venue(VenueCommand::QueryAccount(token)));
@@ -278,7 +294,7 @@ impl Engine {
             Request::Halt(request) => self.halt(now, reply, caller, request, out)?,
             Request::Resume(request) => self.resume(now, reply, caller, request, out)?,
             Request::Connect | Request::Disconnect if self.gateway_state() == GatewayState::Closing => {
-                return Err(self.not_ready());
+                return Err(self.not_ready().into());
             }
             Request::Connect => {
                 if !self.session.is_logged_in() && self.gateway_state() != GatewayState::Connecting {

@@ -13,7 +13,7 @@ use protocol::{
     OrderStatus, Quote, QuoteRequest, RpcError, Symbol, Timestamp,
 };
 
-use super::calls::{check_not_past, key};
+use super::calls::{Refusal, check_not_past, key};
 use super::day::{past_answer, past_quote_answer};
 use super::{Approval, Caller, Days, Effect, Effects, Engine, Now, ReplyTo, Submit, VenueCommand, encode, refusal};
 use crate::gateway::{GatewayError, VenueReference};
@@ -92,11 +92,11 @@ fn is_same_quote(quote: &Quote, request: &QuoteRequest) -> bool {
         && quote.reference == request.reference
 }
 
-fn reused(key: &OrderKey, what: &str) -> RpcError {
-    RpcError::new(
+fn reused(key: &OrderKey, what: &str) -> Refusal {
+    Refusal::OnceStored(RpcError::new(
         ErrorCode::OrderIdReused,
         format!("{} is the id of {what} with other content: allocate a new id for each", key.orderid),
-    )
+    ))
 }
 
 impl Engine {
@@ -106,7 +106,7 @@ impl Engine {
         to: To<'_>,
         request: OrderRequest,
         out: &mut Effects,
-    ) -> Result<(), RpcError> {
+    ) -> Result<(), Refusal> {
         let (reply, caller, deadline_ms) = (to.reply, to.caller, to.deadline_ms);
         check_id(&request.orderid, &request.reference)?;
         let key = OrderKey { owner: caller.owner.clone(), orderid: request.orderid.clone() };
@@ -129,7 +129,8 @@ impl Engine {
         check_not_past(now, deadline_ms)?;
         self.check_open_for(&key.owner)?;
         let contract = self.contract(&request.instrument())?;
-        self.check_lessens(&key.owner, &Leg::of_order(&request), contract)?;
+        // What is held is trading state.
+        self.check_lessens(&key.owner, &Leg::of_order(&request), contract).map_err(Refusal::OnceStored)?;
         let mut order = request.to_order(&self.options.gateway, &key.owner);
         match risk::approve_order(request, &self.view(now, &key.owner, contract)) {
             Ok(approved) => self.send_approved(now, to, key, Approval::Order(approved), out),
@@ -150,7 +151,7 @@ impl Engine {
         to: To<'_>,
         request: QuoteRequest,
         out: &mut Effects,
-    ) -> Result<(), RpcError> {
+    ) -> Result<(), Refusal> {
         let (reply, caller, deadline_ms) = (to.reply, to.caller, to.deadline_ms);
         check_id(&request.quoteid, &request.reference)?;
         let key = OrderKey { owner: caller.owner.clone(), orderid: request.quoteid.clone() };
@@ -174,7 +175,7 @@ impl Engine {
         check_not_past(now, deadline_ms)?;
         self.check_open_for(&key.owner)?;
         let contract = self.contract(&request.instrument())?;
-        self.check_lessens(&key.owner, &Leg::of_quote(&request), contract)?;
+        self.check_lessens(&key.owner, &Leg::of_quote(&request), contract).map_err(Refusal::OnceStored)?;
         let mut quote = request.to_quote(&self.options.gateway, &key.owner);
         match risk::approve_quote(request, &self.view(now, &key.owner, contract)) {
             Ok(approved) => self.send_approved(now, to, key, Approval::Quote(approved), out),
@@ -324,14 +325,14 @@ impl Engine {
         caller: &Caller,
         request: &CancelRequest,
         out: &mut Effects,
-    ) -> Result<(), RpcError> {
+    ) -> Result<(), Refusal> {
         let key = key(caller, request.owner.as_ref(), request.orderid.clone())?;
         let Some(order) = self.state.order(&key) else {
-            return Err(not_found(&key, "order"));
+            return Err(not_found(&key, "order").into());
         };
         check_cancel(request, &order.symbol, order.exchange, order.status)?;
         self.check_cancel_limits(now, &key)?;
-        self.cancel(now, Some(reply), &Target::Order(key), out)
+        Ok(self.cancel(now, Some(reply), &Target::Order(key), out)?)
     }
 
     pub(super) fn cancel_quote(
@@ -341,14 +342,14 @@ impl Engine {
         caller: &Caller,
         request: &CancelRequest,
         out: &mut Effects,
-    ) -> Result<(), RpcError> {
+    ) -> Result<(), Refusal> {
         let key = key(caller, request.owner.as_ref(), request.orderid.clone())?;
         let Some(quote) = self.state.quote(&key) else {
-            return Err(not_found(&key, "quote"));
+            return Err(not_found(&key, "quote").into());
         };
         check_cancel(request, &quote.symbol, quote.exchange, quote.status)?;
         self.check_cancel_limits(now, &key)?;
-        self.cancel(now, Some(reply), &Target::Quote(key), out)
+        Ok(self.cancel(now, Some(reply), &Target::Quote(key), out)?)
     }
 
     /// What has not left for the venue yet costs it no message, and is stopped whatever the limits say.
@@ -476,23 +477,24 @@ fn not_found(key: &OrderKey, what: &str) -> RpcError {
     RpcError::new(ErrorCode::NotFound, format!("{} has no {what} {id}", key.owner))
 }
 
+/// What it says of the order waits for the journal, as its state does: refused, it cancels nothing.
 fn check_cancel(
     request: &CancelRequest,
     symbol: &Symbol,
     exchange: Exchange,
     status: OrderStatus,
-) -> Result<(), RpcError> {
+) -> Result<(), Refusal> {
     if request.symbol.as_ref().is_some_and(|s| s != symbol) || request.exchange.is_some_and(|e| e != exchange) {
-        return Err(RpcError::new(
+        return Err(Refusal::OnceStored(RpcError::new(
             ErrorCode::BadRequest,
             format!("symbol: {} is of {symbol}.{exchange}, not of what the request names", request.orderid),
-        ));
+        )));
     }
     if !status.is_active() {
-        return Err(RpcError::new(
+        return Err(Refusal::OnceStored(RpcError::new(
             ErrorCode::OrderNotActive,
             format!("{} is {status}: there is nothing to cancel", request.orderid),
-        ));
+        )));
     }
     Ok(())
 }

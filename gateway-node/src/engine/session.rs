@@ -1,9 +1,13 @@
 //! The venue's session as a state machine: when to log in, when to try again, when to leave it.
 
-use std::collections::{BTreeSet, VecDeque};
+mod asked;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use protocol::{GatewayState, InstrumentId, LogLevel, Name, OmsState};
+
+use asked::{Ask, Asked};
 
 use super::{Days, Effect, Effects, Engine, Now, VenueCommand};
 use crate::gateway::{GatewayError, SessionStart, VenueReference};
@@ -17,9 +21,6 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// While events are being lost, a snapshot is asked for no more often than this.
 const RESNAPSHOT: Duration = Duration::from_secs(1);
-/// Snapshots that were asked for and have not come whose times are kept. Beyond that a snapshot counts as asked for
-/// earlier than it was: what follows from it is certain later than it could be.
-const MAX_ASKED: usize = 16;
 
 /// See the module.
 pub(super) struct Session {
@@ -39,13 +40,12 @@ pub(super) struct Session {
     due: Option<Duration>,
     /// When the session began.
     since: Duration,
-    /// When the snapshots were asked for that have not come, oldest first: the venue answers in order. If one never
-    /// comes, later ones count as asked for earlier than they were.
-    asked: VecDeque<Now>,
+    /// The snapshots that were asked for and have not come.
+    asked: Asked,
     /// When to ask for a snapshot although orders flow: something was uncertain in the last one.
     look_again: Option<Duration>,
-    /// Whether events were lost since the last snapshot was asked for.
-    lost_again: bool,
+    /// When the venue was last asked what it meant by an impossible number.
+    doubted: Option<Duration>,
     /// Whether this session has been asked for the ticks that are wanted.
     has_subscribed: bool,
     /// Whether it was logged in when the node began to go down.
@@ -74,9 +74,9 @@ impl Session {
             attempts: 0,
             due: Some(Duration::ZERO),
             since: Duration::ZERO,
-            asked: VecDeque::new(),
+            asked: Asked::default(),
             look_again: None,
-            lost_again: false,
+            doubted: None,
             has_subscribed: false,
             was_logged_in: false,
         }
@@ -126,17 +126,25 @@ impl Session {
         VenueReference { session: self.id.clone(), number: self.next_number }
     }
 
-    /// Under what circumstances the snapshot was taken that has just come.
-    pub fn circumstances(&mut self, now: Now, lease: Duration) -> Circumstances {
+    /// Under what circumstances the snapshot was taken that has just come, and whether it was asked for behind the last
+    /// loss of events.
+    pub fn snapshot_came(&mut self, now: Now, lease: Duration) -> (Circumstances, bool) {
         self.look_again = None;
         // One that nobody asked for may be as old as the session.
-        let asked = self.asked.pop_front().unwrap_or(Now { mono: self.since, ..now });
-        Circumstances { asked, session_since: self.since, lease }
+        let unasked = Ask { at: Now { mono: self.since, ..now }, lost_since: true };
+        let ask = self.asked.pop().unwrap_or(unasked);
+        (Circumstances { asked: ask.at, session_since: self.since, lease }, !ask.lost_since)
     }
 
     /// Something is uncertain until this time at least.
     pub fn look_again(&mut self, at: Duration) {
         self.look_again = Some(self.look_again.map_or(at, |due| due.min(at)));
+    }
+
+    /// What is due is due after this wait at the latest.
+    fn hasten(&mut self, now: Now, wait: Duration) {
+        let soon = now.mono + wait;
+        self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
     }
 
     fn move_to(&mut self, state: GatewayState, reason: Option<String>, due: Option<Duration>) {
@@ -146,7 +154,7 @@ impl Session {
     }
 }
 
-/// How long to wait after `failures` logins in a row have failed.
+/// How long to wait after so many failures in a row.
 fn backoff(failures: u32) -> Duration {
     FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(LAST_RETRY)
 }
@@ -164,7 +172,6 @@ impl Engine {
             GatewayState::Starting | GatewayState::Disconnected | GatewayState::Connecting => self.login(now, out),
             GatewayState::Reconciling | GatewayState::Dirty => {
                 self.session.due = Some(now.mono + PATIENCE);
-                self.session.lost_again = false;
                 self.ask_for_snapshot(now, out);
             }
             _ => self.session.due = None,
@@ -173,9 +180,7 @@ impl Engine {
 
     /// Asks the venue for everything that it knows.
     pub(super) fn ask_for_snapshot(&mut self, now: Now, out: &mut Effects) {
-        if self.session.asked.len() < MAX_ASKED {
-            self.session.asked.push_back(now);
-        }
+        self.session.asked.push(now);
         // Should it never come, what is uncertain is asked about once more.
         self.session.look_again = self.session.look_again.map(|_| now.mono + PATIENCE);
         out.push(Effect::Venue(VenueCommand::Snapshot));
@@ -239,19 +244,41 @@ impl Engine {
         }
     }
 
-    /// Books agree: orders may flow.
-    pub(super) fn on_reconciled(&mut self, now: Now, out: &mut Effects) {
+    /// Books agree: orders may flow, unless events were lost since the venue was asked.
+    pub(super) fn on_reconciled(&mut self, now: Now, is_behind_losses: bool, out: &mut Effects) {
         if !matches!(self.session.state, GatewayState::Reconciling | GatewayState::Dirty) {
             return;
         }
         let was_dirty = self.session.state == GatewayState::Dirty;
-        if was_dirty && self.session.lost_again {
-            // This snapshot was asked for before the last loss; another one is due.
+        if was_dirty && !is_behind_losses {
+            // The one that tells of them is on its way, or was lost with them.
+            self.session.hasten(now, RESNAPSHOT);
             return;
         }
         self.session.move_to(GatewayState::Ready, None, None);
         let line = if was_dirty { "reconciled: orders are taken again" } else { "ready" };
         self.log(now, LogLevel::Info, line, out);
+        self.act_on_books(now, out);
+    }
+
+    /// A snapshot with impossible numbers: what the venue holds is uncertain, and asking again at once would bring the
+    /// same.
+    pub(super) fn on_nonsense(&mut self, now: Now, out: &mut Effects) {
+        match self.session.state {
+            GatewayState::Dirty => self.session.hasten(now, PATIENCE),
+            GatewayState::Reconciling | GatewayState::Ready => {
+                self.be_dirty(now, "the venue's snapshot has impossible numbers", out);
+            }
+            _ => return,
+        }
+        // What halts are to cancel, and who wants ticks, do not wait until the venue makes sense.
+        if !self.session.has_subscribed {
+            self.act_on_books(now, out);
+        }
+    }
+
+    /// What follows once the books were compared.
+    fn act_on_books(&mut self, now: Now, out: &mut Effects) {
         self.cancel_what_is_halted(now, out);
         // Once a session, whatever state it was reconciled in.
         if !std::mem::replace(&mut self.session.has_subscribed, true) {
@@ -283,35 +310,53 @@ impl Engine {
     pub fn on_overflow(&mut self, now: Now, out: &mut Effects) {
         match self.session.state {
             GatewayState::Dirty => {
-                // Still losing: a snapshot a second will do, the last of them behind the last loss.
-                let soon = now.mono + RESNAPSHOT;
-                self.session.lost_again = true;
-                self.session.due = Some(self.session.due.map_or(soon, |due| due.min(soon)));
+                // Still losing: the next snapshot is asked for behind this loss. The more of them are lost too, the
+                // longer it waits.
+                self.session.asked.lose();
+                let lost = u32::try_from(self.session.asked.len()).unwrap_or(u32::MAX);
+                self.session.hasten(now, backoff(lost));
             }
             GatewayState::Connecting | GatewayState::Reconciling => {
                 // The loss may have been of the login's own answer, or of contracts, which come once a session.
                 out.push(Effect::Venue(VenueCommand::Disconnect));
                 self.on_disconnected(now, "what the login said was lost".to_owned(), out);
             }
-            GatewayState::Ready => self.on_uncertain(now, "venue events were lost", out),
+            GatewayState::Ready => {
+                self.be_dirty(now, "venue events were lost", out);
+                self.ask_for_snapshot(now, out);
+            }
             _ => self.log(now, LogLevel::Error, "venue events were lost while not logged in", out),
         }
     }
 
-    /// Orders are refused and cancels flow until a snapshot is reconciled. While one is awaited no second one is
-    /// asked for: a venue that answers each with the same nonsense is asked again only when patience runs out.
+    /// The venue said what cannot be: DIRTY until a snapshot says. One that goes on saying so is asked again only when
+    /// patience runs out. A snapshot that is awaited anyway comes behind what was said, and settles it.
     pub(super) fn on_uncertain(&mut self, now: Now, reason: &str, out: &mut Effects) {
-        if !self.session.is_logged_in() || self.session.state == GatewayState::Dirty {
+        if self.session.state != GatewayState::Ready {
             return;
         }
+        self.be_dirty(now, reason, out);
+        match self.session.doubted.map(|last| last + PATIENCE) {
+            Some(due) if now.mono < due => self.session.due = Some(due),
+            _ => {
+                self.session.doubted = Some(now.mono);
+                self.ask_for_snapshot(now, out);
+            }
+        }
+    }
+
+    /// Orders are refused and cancels flow until a snapshot is reconciled that is asked for from now on.
+    fn be_dirty(&mut self, now: Now, reason: &str, out: &mut Effects) {
         self.log(now, LogLevel::Critical, format!("{reason}: reconciling; orders are refused, cancels flow"), out);
         self.session.move_to(GatewayState::Dirty, Some(reason.to_owned()), Some(now.mono + PATIENCE));
-        self.session.lost_again = false;
-        self.ask_for_snapshot(now, out);
+        self.session.asked.lose();
     }
 
     /// The adapter itself failed: a command could not even be handed over.
     pub fn on_command_failed(&mut self, now: Now, what: &str, error: &GatewayError, out: &mut Effects) {
+        if what == SNAPSHOT {
+            self.session.asked.unpush();
+        }
         match self.session.state {
             GatewayState::Connecting => self.on_disconnected(now, format!("{what}: {error}"), out),
             // The adapter has lost its session, and what it said of that was lost too: nobody else would log in again.

@@ -64,8 +64,11 @@ impl Bench {
     }
 
     fn snapshot(&mut self, session: &str, orders: Vec<VenueOrder>) {
-        let snapshot =
-            VenueSnapshot { session: session.into(), orders, older_sessions_ended: true, ..VenueSnapshot::default() };
+        self.snapshot_of(VenueSnapshot { session: session.into(), orders, ..VenueSnapshot::default() });
+    }
+
+    fn snapshot_of(&mut self, snapshot: VenueSnapshot) {
+        let snapshot = VenueSnapshot { older_sessions_ended: true, ..snapshot };
         self.venue(VenueEvent::Snapshot(Box::new(snapshot)));
     }
 
@@ -165,6 +168,37 @@ fn request(id: &str) -> OrderRequest {
     request.orderid = OrderId::new(id);
     request.reference = "dma".into();
     request
+}
+
+fn position(volume: f64, pnl: f64) -> Position {
+    Position {
+        gateway_name: "sim1".into(),
+        symbol: "rb2410".into(),
+        exchange: Exchange::SHFE,
+        direction: Direction::Long,
+        volume,
+        frozen: 0.0,
+        price: 3500.0,
+        pnl,
+        yd_volume: 0.0,
+        extra: None,
+    }
+}
+
+fn account(balance: f64, commission: f64) -> Account {
+    Account {
+        gateway_name: "sim1".into(),
+        accountid: "paper".into(),
+        balance,
+        frozen: 0.0,
+        available: balance,
+        margin: None,
+        commission: Some(commission),
+        close_profit: None,
+        position_profit: None,
+        currency: None,
+        extra: None,
+    }
 }
 
 fn answer<T: serde::de::DeserializeOwned>(effects: &Effects, to: ReplyTo) -> Result<T, RpcError> {
@@ -327,6 +361,51 @@ fn cancels_pass_the_gate_and_go_by_the_orders_own_reference() {
     bench.venue(VenueEvent::Order(bench.told(&submit, OrderStatus::Cancelled, 0.0)));
     let to = bench.call(Request::CancelOrder(CancelRequest::new(OrderId::new("a"))));
     assert_eq!(refusal_of(&bench.take(), to), ErrorCode::OrderNotActive);
+}
+
+#[test]
+fn a_refusal_that_shows_how_an_order_stands_waits_for_the_journal() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    let submit = bench.submit();
+    bench.venue(VenueEvent::Order(bench.told(&submit, OrderStatus::AllTraded, 2.0)));
+    bench.call(Request::SendOrder(OrderRequest { volume: -1.0, ..request("b") }));
+    bench.take();
+    let other_content = QuoteRequest {
+        quoteid: OrderId::new("a"),
+        symbol: "rb2410".into(),
+        exchange: Exchange::SHFE,
+        bid_price: 3499.0,
+        bid_volume: 1.0,
+        ask_price: 3501.0,
+        ask_volume: 1.0,
+        bid_offset: Offset::Open,
+        ask_offset: Offset::Open,
+        reference: "".into(),
+    };
+    let cancel = |id| CancelRequest::new(OrderId::new(id));
+    for (refused, code) in [
+        (Request::CancelOrder(cancel("a")), ErrorCode::OrderNotActive),
+        (Request::CancelOrder(cancel("b")), ErrorCode::OrderNotActive),
+        (Request::CancelOrder(CancelRequest { symbol: Some("x".into()), ..cancel("a") }), ErrorCode::BadRequest),
+        (Request::SendOrder(OrderRequest { volume: 3.0, ..request("a") }), ErrorCode::OrderIdReused),
+        (Request::SendQuote(other_content), ErrorCode::OrderIdReused),
+    ] {
+        let what = format!("{refused:?}");
+        let to = bench.call(refused);
+        let effects = bench.take();
+        assert_eq!(kinds(&effects), ["reply"], "{what}");
+        assert_eq!(refusal_of(&effects, to), code, "{what}");
+    }
+    bench.call(Request::Halt(Halt { reduce_only: true, ..Halt::default() }));
+    bench.write_halts();
+    bench.take();
+    let opens = bench.call(Request::SendOrder(request("c")));
+    let effects = bench.take();
+    assert_eq!((kinds(&effects), refusal_of(&effects, opens)), (vec!["reply"], ErrorCode::Halted), "what is held");
+    let unknown = bench.call(Request::CancelOrder(cancel("nobody's")));
+    let effects = bench.take();
+    assert_eq!((kinds(&effects), refusal_of(&effects, unknown)), (vec!["reply now"], ErrorCode::NotFound));
 }
 
 #[test]
@@ -511,18 +590,6 @@ fn a_misspelt_symbol_is_answered_with_the_nearest_one() {
 #[test]
 fn marks_to_market_are_coalesced_and_changes_are_not() {
     let mut bench = Bench::ready();
-    let position = |volume, pnl| Position {
-        gateway_name: "sim1".into(),
-        symbol: "rb2410".into(),
-        exchange: Exchange::SHFE,
-        direction: Direction::Long,
-        volume,
-        frozen: 0.0,
-        price: 3500.0,
-        pnl,
-        yd_volume: 0.0,
-        extra: None,
-    };
     bench.venue(VenueEvent::Position(position(1.0, 0.0)));
     assert_eq!(kinds(&bench.take()), ["journal"]);
     for pnl in [10.0, 20.0, 30.0] {
@@ -533,19 +600,6 @@ fn marks_to_market_are_coalesced_and_changes_are_not() {
     assert_eq!(kinds(&bench.take()).iter().filter(|k| **k == "journal").count(), 1);
     let held = bench.engine.state().position(&instrument(), Direction::Long).expect("held");
     assert_eq!(held.pnl, 30.0);
-    let account = |balance, commission| Account {
-        gateway_name: "sim1".into(),
-        accountid: "paper".into(),
-        balance,
-        frozen: 0.0,
-        available: balance,
-        margin: None,
-        commission: Some(commission),
-        close_profit: None,
-        position_profit: None,
-        currency: None,
-        extra: None,
-    };
     bench.venue(VenueEvent::Account(account(1.0, 0.0)));
     bench.venue(VenueEvent::Account(account(2.0, 0.0)));
     bench.venue(VenueEvent::Account(account(1.5, 0.5)));
@@ -662,6 +716,40 @@ fn a_snapshot_counts_as_of_when_it_was_asked_for() {
     assert_eq!(order.status, OrderStatus::Submitting);
 }
 
+#[test]
+fn a_snapshot_never_counts_as_of_later_however_many_are_awaited() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    bench.submit();
+    let status = |bench: &Bench| bench.engine.state().orders().values().next().expect("the order").status;
+    for _ in 0..17 {
+        bench.engine.ask_for_snapshot(bench.now, &mut bench.effects);
+    }
+    bench.snapshot("1-1", vec![]);
+    bench.now.mono += Duration::from_secs(60);
+    bench.now.wall += chrono::TimeDelta::seconds(60);
+    bench.engine.ask_for_snapshot(bench.now, &mut bench.effects);
+    for n in 2..=17 {
+        bench.snapshot("1-1", vec![]);
+        assert_eq!(status(&bench), OrderStatus::Submitting, "answer {n} is of when the order was sent");
+    }
+    bench.snapshot("1-1", vec![]);
+    assert_eq!(status(&bench), OrderStatus::Rejected, "the last one was asked for a minute later");
+}
+
+#[test]
+fn a_snapshot_that_never_left_is_not_waited_for() {
+    let mut bench = Bench::ready();
+    bench.engine.on_overflow(bench.now, &mut bench.effects);
+    bench.engine.on_command_failed(bench.now, session::SNAPSHOT, &GatewayError::Busy, &mut bench.effects);
+    bench.engine.on_overflow(bench.now, &mut bench.effects);
+    bench.take();
+    bench.tick(1);
+    assert_eq!(snapshots_asked(&bench.take()), 1);
+    bench.snapshot("1-1", vec![]);
+    assert_eq!(bench.engine.gateway_state(), GatewayState::Ready, "the first answer is to the second question");
+}
+
 fn stray() -> VenueOrder {
     VenueOrder {
         reference: VenueReference { session: "0".into(), number: 1 },
@@ -678,15 +766,17 @@ fn stray() -> VenueOrder {
     }
 }
 
+/// What people are told that cannot wait.
+fn critical(effects: &Effects) -> Vec<String> {
+    let lines = effects.iter().filter_map(|e| match e {
+        Effect::Log(line) if line.level == LogLevel::Critical => Some(line.msg.clone()),
+        _ => None,
+    });
+    lines.collect()
+}
+
 #[test]
 fn what_contradicts_an_end_is_told_to_people() {
-    let critical = |effects: &Effects| -> Vec<String> {
-        let lines = effects.iter().filter_map(|e| match e {
-            Effect::Log(line) if line.level == LogLevel::Critical => Some(line.msg.clone()),
-            _ => None,
-        });
-        lines.collect()
-    };
     let mut bench = Bench::ready();
     bench.call(Request::SendOrder(request("a")));
     let submit = bench.submit();
@@ -834,20 +924,8 @@ fn a_subscription_that_the_venue_did_not_take_is_asked_for_again() {
 #[test]
 fn a_mark_that_waits_never_brings_back_a_position_that_is_gone() {
     let mut bench = Bench::ready();
-    let position = |pnl| Position {
-        gateway_name: "sim1".into(),
-        symbol: "rb2410".into(),
-        exchange: Exchange::SHFE,
-        direction: Direction::Long,
-        volume: 1.0,
-        frozen: 0.0,
-        price: 3500.0,
-        pnl,
-        yd_volume: 0.0,
-        extra: None,
-    };
-    bench.venue(VenueEvent::Position(position(0.0)));
-    bench.venue(VenueEvent::Position(position(10.0)));
+    bench.venue(VenueEvent::Position(position(1.0, 0.0)));
+    bench.venue(VenueEvent::Position(position(1.0, 10.0)));
     bench.snapshot("1-1", vec![]);
     bench.tick(1);
     let held = bench.engine.state().position(&instrument(), Direction::Long).expect("known");
@@ -1034,6 +1112,49 @@ fn losses_that_go_on_are_told_once_and_need_a_snapshot_behind_the_last() {
 }
 
 #[test]
+fn a_snapshot_that_was_asked_for_before_a_loss_does_not_make_up_for_it() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    let submit = bench.submit();
+    bench.tick(6);
+    assert_eq!(snapshots_asked(&bench.take()), 1, "what became of the order?");
+    bench.engine.on_overflow(bench.now, &mut bench.effects);
+    assert_eq!(snapshots_asked(&bench.take()), 1, "what was lost?");
+    bench.snapshot("1-1", vec![bench.told(&submit, OrderStatus::NotTraded, 0.0)]);
+    assert_eq!(bench.engine.gateway_state(), GatewayState::Dirty);
+    let to = bench.call(Request::SendOrder(request("b")));
+    assert_eq!(refusal_of(&bench.take(), to), ErrorCode::Dirty);
+    bench.snapshot("1-1", vec![bench.told(&submit, OrderStatus::AllTraded, 2.0)]);
+    assert_eq!(bench.engine.gateway_state(), GatewayState::Ready);
+}
+
+#[test]
+fn snapshots_that_are_lost_with_the_events_put_the_end_off_and_no_more() {
+    let mut bench = Bench::ready();
+    let mut under_way = 0;
+    for _ in 0..60 {
+        bench.engine.on_overflow(bench.now, &mut bench.effects);
+        bench.tick(1);
+        under_way += snapshots_asked(&bench.take());
+    }
+    assert!((5..=12).contains(&under_way), "{under_way}: they are asked for less and less often");
+    bench.engine.on_overflow(bench.now, &mut bench.effects);
+    let mut answered = 0;
+    for _ in 0..2 * under_way + 10 {
+        bench.tick(1);
+        for _ in 0..snapshots_asked(&bench.take()) {
+            bench.snapshot("1-1", vec![]);
+            answered += 1;
+        }
+        if bench.engine.gateway_state() == GatewayState::Ready {
+            break;
+        }
+    }
+    assert_eq!(bench.engine.gateway_state(), GatewayState::Ready);
+    assert_eq!(answered, under_way + 1, "any of those before may be of before the last loss");
+}
+
+#[test]
 fn contracts_that_a_new_session_does_not_tell_are_gone() {
     let mut bench = Bench::ready();
     let expiring = Contract::new("sim1", InstrumentId::new("rb2405", Exchange::SHFE), Product::Futures, 10.0, 1.0);
@@ -1058,6 +1179,112 @@ fn an_impossible_number_of_the_venue_makes_the_gateway_dirty_once() {
     assert!(!kinds(&effects).contains(&"journal"));
     bench.snapshot("1-1", vec![bench.told(&submit, OrderStatus::PartTraded, 1.0)]);
     assert_eq!(bench.engine.gateway_state(), GatewayState::Ready);
+}
+
+#[test]
+fn an_impossible_number_in_a_snapshot_is_asked_about_only_when_patience_runs_out() {
+    let nonsense = [
+        VenueSnapshot { orders: vec![VenueOrder { traded: -1.0, ..stray() }], ..VenueSnapshot::default() },
+        VenueSnapshot { accounts: vec![account(f64::INFINITY, 0.0)], ..VenueSnapshot::default() },
+        VenueSnapshot { positions: vec![position(1.0, f64::NAN)], ..VenueSnapshot::default() },
+    ];
+    for nonsense in nonsense {
+        let mut bench = Bench::ready();
+        bench.venue(VenueEvent::Position(position(1.0, 0.0)));
+        bench.venue(VenueEvent::Account(account(1.0, 0.0)));
+        bench.engine.on_overflow(bench.now, &mut bench.effects);
+        bench.take();
+        let nonsense = VenueSnapshot { session: "1-1".into(), ..nonsense };
+        let mut asked = 0;
+        bench.snapshot_of(nonsense.clone());
+        for _ in 0..30 {
+            assert_eq!(bench.engine.gateway_state(), GatewayState::Dirty, "{nonsense:?}");
+            bench.tick(1);
+            let effects = bench.take();
+            assert_eq!(critical(&effects), Vec::<String>::new(), "once is enough");
+            for _ in 0..snapshots_asked(&effects) {
+                asked += 1;
+                bench.snapshot_of(nonsense.clone());
+            }
+        }
+        assert_eq!(asked, 3, "{nonsense:?}");
+        bench.tick(10);
+        bench.snapshot("1-1", vec![]);
+        assert_eq!(bench.engine.gateway_state(), GatewayState::Ready, "once it makes sense");
+    }
+}
+
+#[test]
+fn an_impossible_number_in_the_snapshot_of_a_look_up_stops_orders() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    let submit = bench.submit();
+    bench.tick(6);
+    assert_eq!(snapshots_asked(&bench.take()), 1);
+    bench.snapshot("1-1", vec![bench.told(&submit, OrderStatus::PartTraded, f64::NAN)]);
+    let effects = bench.take();
+    assert_eq!((snapshots_asked(&effects), critical(&effects).len()), (0, 1));
+    let to = bench.call(Request::SendOrder(request("b")));
+    assert_eq!(refusal_of(&bench.take(), to), ErrorCode::Dirty);
+}
+
+#[test]
+fn an_impossible_number_at_a_login_stops_orders_and_neither_halts_nor_ticks() {
+    let mut bench = Bench::ready();
+    bench.call(Request::Subscribe(SubscribeRequest { symbol: "rb2410".into(), exchange: Exchange::SHFE }));
+    bench.call(Request::SendOrder(request("a")));
+    let submit = bench.submit();
+    let working = bench.told(&submit, OrderStatus::NotTraded, 0.0);
+    bench.venue(VenueEvent::Order(working.clone()));
+    bench.venue(VenueEvent::Disconnected { reason: "line cut".into() });
+    bench.call(Request::Halt(Halt { cancel: true, ..Halt::default() }));
+    bench.tick(1);
+    bench.venue(VenueEvent::Connected {
+        session: "1-2".into(),
+        max_reference: 0,
+        trading_day: None,
+        venue: "script".into(),
+    });
+    bench.venue(VenueEvent::Contract(Contract::new("sim1", instrument(), Product::Futures, 10.0, 1.0)));
+    bench.venue(VenueEvent::Ready);
+    bench.take();
+    let nonsense = VenueSnapshot {
+        session: "1-2".into(),
+        orders: vec![working],
+        accounts: vec![account(f64::NAN, 0.0)],
+        ..VenueSnapshot::default()
+    };
+    for due in [1, 0] {
+        bench.snapshot_of(nonsense.clone());
+        let effects = bench.take();
+        let count = |wanted: fn(&VenueCommand) -> bool| {
+            effects.iter().filter(|e| matches!(e, Effect::Venue(command) if wanted(command))).count()
+        };
+        assert_eq!(bench.engine.gateway_state(), GatewayState::Dirty);
+        assert_eq!(count(|command| matches!(command, VenueCommand::Cancel(..))), due);
+        assert_eq!(count(|command| matches!(command, VenueCommand::Subscribe(..))), due);
+    }
+}
+
+#[test]
+fn a_venue_that_goes_on_sending_impossible_numbers_is_asked_now_and_then() {
+    let mut bench = Bench::ready();
+    bench.venue(VenueEvent::Position(position(1.0, 0.0)));
+    let mut asked = 0;
+    for _ in 0..60 {
+        bench.venue(VenueEvent::Position(position(1.0, f64::NAN)));
+        bench.tick(1);
+        let effects = bench.take();
+        for _ in 0..snapshots_asked(&effects) {
+            asked += 1;
+            bench.snapshot_of(VenueSnapshot {
+                session: "1-1".into(),
+                positions: vec![position(1.0, 0.0)],
+                ..VenueSnapshot::default()
+            });
+        }
+    }
+    assert!((6..=12).contains(&asked), "{asked}");
 }
 
 proptest::proptest! {

@@ -132,15 +132,17 @@ impl Engine {
             self.log(now, LogLevel::Warning, line, out);
             return;
         }
-        let circumstances = self.session.circumstances(now, self.options.lease);
+        let (circumstances, is_behind_losses) = self.session.snapshot_came(now, self.options.lease);
         let way = |key: &OrderKey| match (self.unsent.contains_key(key), self.unconfirmed.get(key)) {
             (true, _) => Way::Unsent,
             (false, Some(unconfirmed)) => Way::Sent(unconfirmed.sent),
             (false, None) => Way::Inherited,
         };
         let mut missing = Vec::new();
+        let mut nonsense = Vec::new();
         for difference in reconcile::compare(self.books(), snapshot, &circumstances, way) {
             match difference {
+                Difference::Event(event) if event.malformed_field().is_some() => nonsense.push(event),
                 Difference::Event(OmsEvent::Position(position)) => self.on_position(now, position, out),
                 Difference::Event(OmsEvent::Account(account)) => self.on_account(now, account, out),
                 Difference::Event(event) => self.record_told(now, event, out),
@@ -161,7 +163,18 @@ impl Engine {
             );
             self.log(now, LogLevel::Critical, line, out);
         }
-        self.on_reconciled(now, out);
+        let Some(event) = nonsense.first() else {
+            self.on_reconciled(now, is_behind_losses, out);
+            return;
+        };
+        let field = event.malformed_field().unwrap_or_default();
+        let line = format!(
+            "{} entries of the venue's snapshot have numbers that none can be, and are ignored; the first is `{field}` of \
+             {event:?}",
+            nonsense.len()
+        );
+        self.log(now, LogLevel::Error, line.chars().take(500).collect::<String>(), out);
+        self.on_nonsense(now, out);
     }
 }
 
