@@ -202,7 +202,8 @@ pub enum Command {
 
     /// Take new orders again
     #[command(after_help = "Ends the halt of the same words, and no other; `gatectl status` lists them.\n\n\
-        Examples:\n  gatectl -g ctp1 resume\n  gatectl resume --owner STRAT_A\n  gatectl resume --all --reduce-only")]
+        Examples:\n  gatectl -g ctp1 resume\n  gatectl resume --owner STRAT_A\n  gatectl resume --all --reduce-only\n  \
+        gatectl resume --key desk.north")]
     Resume(ResumeArgs),
 
     /// Have a gateway log in at its venue, also after a refusal
@@ -728,6 +729,10 @@ pub struct HaltArgs {
 pub struct ResumeArgs {
     #[command(flatten)]
     pub whom: WhomArgs,
+
+    /// The halt of this key in the bucket of halts: for one that none of the other words end, as `status` shows it
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["owner", "account", "all"])]
+    pub key: Option<Name>,
 
     /// Take only what lessens a position; what opens one stays halted
     #[arg(long)]

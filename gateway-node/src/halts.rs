@@ -4,16 +4,19 @@
 //! The server tells of every record that it has stored; and once a second the bucket's position is looked at all the
 //! same, so that a broken connection, a server that restarts or a bucket made anew costs a second and no halt.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
-use async_nats::jetstream::context::{Context, GetStreamErrorKind};
-use async_nats::jetstream::kv::{self, Store, UpdateErrorKind};
+use async_nats::jetstream::context::{Context, GetStreamErrorKind, PublishErrorKind};
+use async_nats::jetstream::kv::{self, Store};
+use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, Republish, Stream};
 use async_nats::{HeaderMap, Subscriber};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
-use protocol::halt::{BUCKET, HaltEntry, HaltRecord, HaltScope, HaltTarget};
+use protocol::halt::{BUCKET, HaltEntry, HaltRecord, HaltScope, HaltTarget, Heard};
 use protocol::{codec, subject};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
@@ -33,6 +36,10 @@ const RETRY: Duration = Duration::from_secs(5);
 const FIRST: Duration = Duration::from_millis(500);
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is read at a time before what lags has a while to catch up.
+const READS: usize = 3;
+/// People are told of a copy that lags for longer than this.
+const LAG_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a change may take, however often somebody else's comes first.
 const WRITE_PATIENCE: Duration = Duration::from_secs(5);
 /// Most bytes of the bucket: some ten thousand targets that were ever halted. A full one takes no new target; it is
@@ -55,7 +62,7 @@ impl HaltsLink {
         let (tell, news) = mpsc::channel(MAX_NEWS);
         let (writes, wanted) = mpsc::channel(MAX_WRITES);
         let (first, heard) = oneshot::channel();
-        let edge = Edge { context, replicas, tell, store: None, seen: None, is_told: false, again: None };
+        let edge = Edge { context, replicas, tell, store: None, seen: None, is_told: false, lags: None, again: None };
         tokio::spawn(edge.run(wanted, first));
         let _ = timeout(FIRST, heard).await;
         HaltsLink { news, writes }
@@ -74,15 +81,31 @@ impl HaltsLink {
     }
 }
 
-/// How far the bucket has come: made when, at which sequence, with how many records.
+/// How far the bucket has come, in the words of the stream's leader: made when, at which sequence, with how many
+/// messages and keys.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Position {
     created: i128,
     last: u64,
     first: u64,
-    records: u64,
-    /// Whether all of it was read, as far as can be told.
-    complete: bool,
+    messages: u64,
+    keys: u64,
+}
+
+impl Position {
+    /// Whether what some copy sent is all that the leader had: its newest sequence, and how many keys were read, those
+    /// that hold a deletion included. A message that somebody took out by its sequence counts no more.
+    fn is_whole(&self, newest: u64, newest_kept: u64, keys: u64) -> bool {
+        keys == self.keys && (self.messages == 0 || (newest == newest_kept && newest_kept <= self.last))
+    }
+}
+
+/// What a look at the bucket came to.
+enum Look {
+    Unchanged,
+    Read(Position, Vec<HaltRecord>),
+    /// A copy has not yet what its leader has: nothing of it is believed.
+    Lags(String),
 }
 
 struct Edge {
@@ -95,6 +118,8 @@ struct Edge {
     seen: Option<Position>,
     /// Whether the gateway was told that the bucket cannot be read.
     is_told: bool,
+    /// Since when what was read lags.
+    lags: Option<Instant>,
     /// When to read it again although nothing changed.
     again: Option<Instant>,
 }
@@ -112,7 +137,7 @@ impl Edge {
                 write = wanted.recv() => {
                     let Some(write) = write else { return };
                     let outcome = self.write(&write).await;
-                    if matches!(outcome, Err(WriteError::Unwritable(_))) {
+                    if matches!(outcome, Err(WriteError::Unwritable(_) | WriteError::InDoubt(_))) {
                         self.again = Some(Instant::now() + RETRY);
                     }
                     if self.tell.send(HaltNews::Written(Box::new(write), outcome)).await.is_err() {
@@ -131,38 +156,62 @@ impl Edge {
             (self.again, self.seen) = (None, None);
         }
         match self.read_changes().await {
-            Ok(None) => {}
-            Ok(Some((position, records))) => {
-                self.seen = Some(position);
+            Ok(Look::Unchanged) => self.lags = None,
+            Ok(Look::Read(position, records)) => {
+                (self.seen, self.lags) = (Some(position), None);
                 self.is_told = false;
                 let _ = self.tell.send(HaltNews::Read(records)).await;
             }
+            Ok(Look::Lags(why)) => {
+                self.seen = None;
+                if self.lags.get_or_insert_with(Instant::now).elapsed() > LAG_PATIENCE {
+                    self.tell_unreadable(why).await;
+                }
+            }
             Err(error) => {
                 (self.seen, self.store) = (None, None);
-                if !std::mem::replace(&mut self.is_told, true) {
-                    let _ = self.tell.send(HaltNews::Unreadable(format!("{error:#}"))).await;
-                }
+                self.tell_unreadable(format!("{error:#}")).await;
             }
         }
     }
 
-    async fn read_changes(&mut self) -> anyhow::Result<Option<(Position, Vec<HaltRecord>)>> {
-        let store = self.open().await?;
-        let info = store.stream.cached_info();
-        let position = Position {
-            created: info.created.unix_timestamp_nanos(),
-            last: info.state.last_sequence,
-            first: info.state.first_sequence,
-            records: info.state.messages,
-            complete: true,
-        };
-        if self.seen == Some(position) {
-            return Ok(None);
+    /// Once, until it could be read again.
+    async fn tell_unreadable(&mut self, why: String) {
+        if !std::mem::replace(&mut self.is_told, true) {
+            let _ = self.tell.send(HaltNews::Unreadable(why)).await;
         }
-        let (newest, records) = read_all(&store).await?;
-        // A copy of the bucket may lag behind its leader: then it is read once more. Twice the same is what there is.
-        let complete = newest >= position.last || self.seen == Some(Position { complete: false, ..position });
-        Ok(Some((Position { complete, ..position }, records)))
+    }
+
+    async fn read_changes(&mut self) -> anyhow::Result<Look> {
+        let mut lags = String::new();
+        for _ in 0..READS {
+            let store = self.open().await?;
+            let info = store.stream.cached_info();
+            let position = Position {
+                created: info.created.unix_timestamp_nanos(),
+                last: info.state.last_sequence,
+                first: info.state.first_sequence,
+                messages: info.state.messages,
+                keys: info.state.subjects_count,
+            };
+            if self.seen == Some(position) {
+                return Ok(Look::Unchanged);
+            }
+            let (newest, read) = read_all(&store).await?;
+            let newest_kept =
+                if newest == position.last { newest } else { newest_kept(&store.stream, &store.prefix).await? };
+            let keys = read.len() as u64;
+            if position.is_whole(newest, newest_kept, keys) {
+                return Ok(Look::Read(position, read.into_values().flatten().collect()));
+            }
+            lags = format!(
+                "a copy of the NATS bucket `{BUCKET}` lags behind its leader: {keys} of {} keys up to sequence {newest} \
+                 of {newest_kept}",
+                position.keys
+            );
+        }
+        debug!(lags, "the halts are read again");
+        Ok(Look::Lags(lags))
     }
 
     /// The bucket as its leader has it now; it is made if there is none.
@@ -211,6 +260,7 @@ impl Edge {
     async fn write(&mut self, write: &HaltWrite) -> Result<Option<HaltRecord>, WriteError> {
         let unwritable = |why: String| WriteError::Unwritable(why);
         let key = write.change.target().key();
+        let in_doubt = AtomicBool::new(false);
         let changing = async {
             let store = self.open().await.map_err(|error| unwritable(format!("{error:#}")))?;
             loop {
@@ -221,13 +271,21 @@ impl Edge {
                     Decision::Write(record) => record,
                 };
                 let bytes = codec::encode(&record).map_err(|error| unwritable(error.to_string()))?;
-                match store.update(&key, bytes.into(), revision).await {
+                let subject = format!("{}{key}", store.put_prefix.as_ref().unwrap_or(&store.prefix));
+                let message = PublishMessage::build().payload(bytes.into()).expected_last_subject_sequence(revision);
+                // Until the answer says otherwise it may be stored, though nobody waits for that any more.
+                let was_in_doubt = in_doubt.swap(true, Ordering::Relaxed);
+                let stored = async { self.context.send_publish(subject, message).await?.await }.await;
+                match stored.map_err(|error| (error.kind(), error)) {
                     Ok(_) => return Ok(Some(record)),
-                    // Somebody else's came first, or ours was stored and the answer lost: look again.
-                    Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => {}
-                    Err(error) if error.kind() == UpdateErrorKind::TimedOut => {}
-                    Err(error) => {
-                        return Err(unwritable(format!("the NATS bucket `{BUCKET}` cannot be written: {error}")));
+                    // The answer is lost: look whether ours was stored.
+                    Err((PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe, _)) => {}
+                    Err((kind, error)) => {
+                        in_doubt.store(was_in_doubt, Ordering::Relaxed);
+                        // Otherwise somebody else's came first.
+                        if kind != PublishErrorKind::WrongLastSequence {
+                            return Err(unwritable(format!("the NATS bucket `{BUCKET}` cannot be written: {error}")));
+                        }
                     }
                 }
             }
@@ -236,6 +294,10 @@ impl Edge {
             let seconds = WRITE_PATIENCE.as_secs();
             Err(unwritable(format!("the NATS bucket `{BUCKET}` did not take it in {seconds} s")))
         });
+        let outcome = match outcome {
+            Err(WriteError::Unwritable(why)) if in_doubt.into_inner() => Err(WriteError::InDoubt(why)),
+            outcome => outcome,
+        };
         if let Err(error) = &outcome {
             debug!(key, ?error, "a halt or a resume was not written");
         }
@@ -265,8 +327,17 @@ async fn last_of(stream: &Stream, prefix: &str, key: &str) -> Result<(u64, Optio
     }
 }
 
-/// The newest revision, and every record.
-async fn read_all(store: &Store) -> anyhow::Result<(u64, Vec<HaltRecord>)> {
+/// The sequence of the newest message that the stream's leader has; its last one may have been taken out.
+async fn newest_kept(stream: &Stream, prefix: &str) -> anyhow::Result<u64> {
+    match timeout(PATIENCE, stream.get_last_raw_message_by_subject(&format!("{prefix}>"))).await? {
+        Ok(message) => Ok(message.sequence),
+        Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(0),
+        Err(error) => Err(error).with_context(|| format!("the NATS bucket `{BUCKET}` cannot be read")),
+    }
+}
+
+/// The newest sequence, and what each key holds, as some copy of the bucket has it.
+async fn read_all(store: &Store) -> anyhow::Result<(u64, BTreeMap<String, Option<HaltRecord>>)> {
     let reading = async {
         let config = pull::OrderedConfig {
             deliver_policy: DeliverPolicy::LastPerSubject,
@@ -274,7 +345,7 @@ async fn read_all(store: &Store) -> anyhow::Result<(u64, Vec<HaltRecord>)> {
             ..Default::default()
         };
         let consumer = store.stream.create_consumer(config).await?;
-        let (mut newest, mut records) = (0, Vec::new());
+        let (mut newest, mut records) = (0, BTreeMap::new());
         if consumer.cached_info().num_pending == 0 {
             return anyhow::Ok((newest, records));
         }
@@ -286,7 +357,7 @@ async fn read_all(store: &Store) -> anyhow::Result<(u64, Vec<HaltRecord>)> {
                 .map_err(|error| anyhow::anyhow!("a record without its revision: {error}"))?;
             newest = newest.max(sequence);
             let key = message.subject.strip_prefix(store.prefix.as_str()).unwrap_or_default();
-            records.extend(record_of(key, message.headers.as_ref(), &message.payload, time));
+            records.insert(key.to_owned(), record_of(key, message.headers.as_ref(), &message.payload, time));
             if pending == 0 {
                 break;
             }
@@ -324,9 +395,30 @@ fn record_of(key: &str, headers: Option<&HeaderMap>, payload: &[u8], stored_nano
                 since: since.fixed_offset(),
                 cancel: false,
                 external: false,
+                spares_closing: false,
                 by: None,
                 local: false,
+                heard: Heard::default(),
             }))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_leader_has_is_the_whole() {
+        let position = |last, messages, keys| Position { created: 0, last, first: 1, messages, keys };
+        assert!(position(0, 0, 0).is_whole(0, 0, 0), "there was never a halt");
+        assert!(!position(5, 2, 2).is_whole(0, 5, 0), "a copy that has heard of nothing");
+        assert!(!position(5, 2, 2).is_whole(4, 5, 2), "as many keys, and one of them as it was before");
+        assert!(!position(5, 2, 2).is_whole(5, 5, 1), "one was written anew while it was read");
+        assert!(!position(5, 2, 2).is_whole(6, 6, 3), "further than what is compared with");
+        assert!(position(5, 2, 2).is_whole(5, 5, 2));
+        assert!(position(5, 3, 2).is_whole(5, 5, 2), "a bucket that keeps a history");
+        assert!(position(5, 2, 2).is_whole(3, 3, 2), "the last was taken out by its sequence");
+        assert!(position(9, 0, 0).is_whole(0, 0, 0), "everything was");
     }
 }

@@ -16,7 +16,7 @@ use tracing::{debug, error, info, warn};
 use crate::clock::Clock;
 use crate::engine::halts::{HaltNews, HaltWrite};
 use crate::engine::{
-    Approval, Call, Effect, Effects, Engine, Now, Reply, ReplyTo, SNAPSHOT, Submit, VenueCommand, refusal,
+    Approval, Call, Cancels, Effect, Effects, Engine, Now, Reply, ReplyTo, SNAPSHOT, Submit, VenueCommand, refusal,
 };
 use crate::gate::Gate;
 use crate::gateway::{Gateway, SequencedTick, VenueSource};
@@ -24,6 +24,7 @@ use crate::halts::HaltsLink;
 use crate::journal::{JournalReader, JournalWriter};
 use crate::lease::{Limit, Pulse, Standing};
 use crate::publisher::Publisher;
+use crate::reconcile::Target;
 use crate::rpc::{Answers, Incoming, Responder};
 
 /// Ticks taken from the queue at a time; trading input is looked at in between.
@@ -439,6 +440,7 @@ impl Running {
             VenueCommand::Unsubscribe(instruments) => ("unsubscribe", gateway.unsubscribe(&instruments), None),
             VenueCommand::Cancel(reference, answer) => ("cancel", gateway.cancel(&reference), answer),
             VenueCommand::CancelQuote(reference, answer) => ("cancel_quote", gateway.cancel_quote(&reference), answer),
+            VenueCommand::CancelEach(cancels) => return self.cancel_each(*cancels),
             VenueCommand::Snapshot => (SNAPSHOT, gateway.request_snapshot(), None),
             VenueCommand::QueryHistory(token, request) => {
                 return self.queried(token, |gateway| gateway.query_history(token, &request));
@@ -453,6 +455,21 @@ impl Running {
         if let Err(error) = outcome {
             self.parts.engine.on_command_failed(now, what, &error, &mut self.effects);
         }
+    }
+
+    fn cancel_each(&mut self, cancels: Cancels) {
+        let mut outcomes = Vec::with_capacity(cancels.each.len());
+        for (target, reference) in cancels.each {
+            if !self.check_lease() {
+                return;
+            }
+            let outcome = match target {
+                Target::Order(_) => self.parts.gateway.cancel(&reference),
+                Target::Quote(_) => self.parts.gateway.cancel_quote(&reference),
+            };
+            outcomes.push((target, outcome));
+        }
+        self.parts.engine.on_cancels(self.parts.clock.now(), cancels.reply, outcomes, &mut self.effects);
     }
 
     fn queried(

@@ -1,5 +1,7 @@
 //! Halts: what stops new orders, whose, and the records that carry it to every node through the KV bucket they share.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::subject;
@@ -75,14 +77,14 @@ impl HaltTarget {
 }
 
 impl std::fmt::Display for HaltTarget {
-    /// For people: `everything`, `gateway ctp1`, `account 104233`, `owner STRAT_A`.
+    /// For people: `everything`, `gateway ctp1`, `account 104233`, `owner STRAT_A`; a key that says none of it as it is.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.scope {
             HaltScope::All => f.write_str("everything"),
             HaltScope::Gateway => write!(f, "gateway {}", self.target),
             HaltScope::Account => write!(f, "account {}", self.target),
             HaltScope::Owner => write!(f, "owner {}", self.target),
-            HaltScope::Unknown => write!(f, "{} (of a newer version)", self.target),
+            HaltScope::Unknown => write!(f, "the key `{}` (of a newer version, or a mistake)", self.target),
         }
     }
 }
@@ -108,12 +110,80 @@ pub struct HaltEntry {
     /// Orders of the owner `external` included.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub external: bool,
+    /// What was working and lessens a position is not cancelled, although nothing new of the kind is taken. Where only
+    /// what opens is halted that goes without saying.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spares_closing: bool,
     /// The owner that halted itself, and may resume; absent where it takes whoever runs the gateways.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Name>,
     /// It holds on this gateway only, since the bucket does not have it yet.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub local: bool,
+    /// The halts that went into it; an earlier version's record does not say.
+    #[serde(default, skip_serializing_if = "Heard::is_empty")]
+    pub heard: Heard,
+}
+
+impl HaltEntry {
+    /// Whether what works and lessens a position is left alone by its `cancel`.
+    #[must_use]
+    pub fn leaves_closing(&self) -> bool {
+        self.reduce_only || self.spares_closing
+    }
+}
+
+/// Of how many gateways a record says what it has heard of them. Of more, those that were led last: a halt that was asked
+/// for at one of the others and is over can come back, if its gateway died before it had noted that it was written.
+pub const MAX_HEARD: usize = 24;
+
+/// The halts of one target that were ever taken into its record, ended ones included: of each gateway that was asked the
+/// latest, as its epoch and a number within that. Who finds its own halt among them need not write it, whatever has
+/// become of it since.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Heard(BTreeMap<Name, (u64, u64)>);
+
+impl Heard {
+    /// One halt: the `n`th that a gateway was asked for in this epoch.
+    #[must_use]
+    pub fn one(gateway: impl Into<Name>, epoch: u64, n: u64) -> Heard {
+        Heard(BTreeMap::from([(gateway.into(), (epoch, n))]))
+    }
+
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether all of the other's halts are among these. Of one that says nothing that is not known.
+    #[must_use]
+    pub fn covers(&self, other: &Heard) -> bool {
+        !other.is_empty() && other.0.iter().all(|(gateway, n)| self.0.get(gateway).is_some_and(|heard| heard >= n))
+    }
+
+    /// Whether some of the other's halts are certainly not among these: of what was left out for want of room nobody knows.
+    #[must_use]
+    pub fn lacks(&self, other: &Heard) -> bool {
+        !self.is_empty() && self.0.len() < MAX_HEARD && !other.is_empty() && !self.covers(other)
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn and(&self, other: &Heard) -> Heard {
+        let mut all = self.0.clone();
+        for (gateway, n) in &other.0 {
+            let heard = all.entry(gateway.clone()).or_default();
+            *heard = (*heard).max(*n);
+        }
+        while all.len() > MAX_HEARD {
+            // Epochs are revisions of one bucket, so that the lowest is the leader of longest ago.
+            let Some(oldest) = all.iter().min_by_key(|(_, n)| **n).map(|(gateway, _)| gateway.clone()) else { break };
+            all.remove(&oldest);
+        }
+        Heard(all)
+    }
 }
 
 /// What the bucket holds of a target. That a record is missing means nothing: a bucket may be wiped, and a halt ends
@@ -135,6 +205,9 @@ pub struct Resumed {
     pub target: HaltTarget,
     /// When, always later than the halt that it ends.
     pub at: Timestamp,
+    /// The halts that it ended, and those that were over before; an earlier version's record does not say.
+    #[serde(default, skip_serializing_if = "Heard::is_empty")]
+    pub heard: Heard,
 }
 
 impl HaltRecord {
@@ -144,6 +217,15 @@ impl HaltRecord {
         match self {
             HaltRecord::Halted(entry) => &entry.target,
             HaltRecord::Resumed(resumed) => &resumed.target,
+        }
+    }
+
+    /// The halts that went into it, or were ended by it.
+    #[must_use]
+    pub fn heard(&self) -> &Heard {
+        match self {
+            HaltRecord::Halted(entry) => &entry.heard,
+            HaltRecord::Resumed(resumed) => &resumed.heard,
         }
     }
 
@@ -189,6 +271,26 @@ mod tests {
                 assert_eq!((target.scope, target.key().as_str()), (HaltScope::Unknown, key));
             }
         }
+    }
+
+    #[test]
+    fn what_was_heard_of_is_a_gateways_latest() {
+        let (one, two) = (Heard::one("sim1", 7, 2), Heard::one("sim2", 3, 9));
+        let both = one.and(&two);
+        assert!(both.covers(&one) && both.covers(&two) && both.covers(&both));
+        assert!(!one.covers(&both) && !one.covers(&two));
+        assert!(both.covers(&Heard::one("sim1", 7, 1)) && both.covers(&Heard::one("sim1", 6, 900)));
+        assert!(!both.covers(&Heard::one("sim1", 7, 3)) && !both.covers(&Heard::one("sim1", 8, 1)));
+        assert!(!both.covers(&Heard::default()), "an earlier version's halt may be any");
+        assert_eq!(both.and(&Heard::one("sim1", 6, 900)), both);
+    }
+
+    #[test]
+    fn what_was_heard_of_has_a_bound() {
+        let of = |n: usize| Heard::one(format!("gateway{n}"), n as u64, 1);
+        let all = (0..MAX_HEARD + 3).map(of).fold(Heard::default(), |all, one| all.and(&one));
+        assert_eq!(all.0.len(), MAX_HEARD);
+        assert!(all.covers(&of(3)) && !all.covers(&of(2)), "the oldest leaders are left out");
     }
 
     proptest::proptest! {

@@ -334,8 +334,8 @@ pub struct Halt {
     pub reduce_only: bool,
 }
 
-/// Parameters of `resume`: ends the halt of the same target, and no other. At most one of `owner`, `account` and `all`;
-/// without any of them the halt of the gateway that is asked.
+/// Parameters of `resume`: ends the halt of the same target, and no other. At most one of `owner`, `account`, `all` and
+/// `key`; without any of them the halt of the gateway that is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resume {
@@ -348,12 +348,15 @@ pub struct Resume {
     /// The halt of everything.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all: bool,
+    /// The halt of this key in the bucket, whatever it says: for a key that is none of the other targets'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Name>,
     /// Do not end it: leave what opens halted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reduce_only: bool,
 }
 
-/// Result of `halt` and `resume`: who is halted now on the gateway that was asked.
+/// Result of `halt` and `resume`: how it stands now on the gateway that was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Halted {
     /// Owners that may send no new orders; `*` stands for everybody.
@@ -361,6 +364,18 @@ pub struct Halted {
     /// The halts that concern the gateway.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub halts: Vec<HaltEntry>,
+    /// What it was to cancel and has not, if there is any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncancelled: Option<Uncancelled>,
+}
+
+/// Orders and quotes that a halt is to cancel and whose cancel could not be sent yet. It is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uncancelled {
+    /// How many.
+    pub count: u64,
+    /// Why the first of them could not be sent.
+    pub error: RpcError,
 }
 
 /// Reads a request's parameters. An empty payload and `null` stand for `{}`.

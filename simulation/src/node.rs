@@ -13,6 +13,7 @@ use gateway_node::engine::{
 use gateway_node::gate::Gate;
 use gateway_node::gateway::{GatewayError, VenueEvent, VenueReference};
 use gateway_node::lease::{Ask, Limit, Standing, Tenant, Terms};
+use gateway_node::reconcile::Target;
 use protocol::journal::{Entry, Private, message_id};
 use protocol::{GatewayState, Name};
 use rand::RngExt as _;
@@ -661,6 +662,17 @@ impl Node {
             }
             VenueCommand::CancelQuote(reference, answer) => {
                 ("cancel", send(out, connection, VenueInput::CancelQuote(reference)), answer)
+            }
+            VenueCommand::CancelEach(cancels) => {
+                let mut outcomes = Vec::new();
+                for (target, reference) in cancels.each {
+                    let input = match target {
+                        Target::Order(_) => VenueInput::Cancel(reference),
+                        Target::Quote(_) => VenueInput::CancelQuote(reference),
+                    };
+                    outcomes.push((target, send(out, connection, input)));
+                }
+                return leading.engine.on_cancels(now, cancels.reply, outcomes, &mut leading.effects);
             }
             VenueCommand::Snapshot => (SNAPSHOT, send(out, connection, VenueInput::Snapshot), None),
             // Nobody asks for ticks or queries here.

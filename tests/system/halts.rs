@@ -158,6 +158,67 @@ async fn cancel_takes_what_works_and_external_orders_only_if_told_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_halt_cancels_what_works_at_a_venue_that_was_away_when_it_was_told() {
+    let Some(site) = Site::start().await else { return };
+    let venue = VenueProcess::start(&site.home, "127.0.0.1:0", &[]).await;
+    let gateway = venue.gateway().replace("\"sim1\"", "\"sim2\"");
+    let (first, second) = (site.node("a", &sim("sim1")), site.node("b", &gateway));
+    for gateway in ["sim1", "sim2"] {
+        until_ready(&site.client, gateway).await;
+    }
+    site.until_price("sim2").await;
+    site.ctl("-g sim2 send rb2410.SHFE buy 1 --price 3300 --id rests").await.ok();
+    site.until_order("sim2", "rests", OrderStatus::NotTraded).await;
+    let address = venue.address;
+    assert_eq!(venue.program.end_by(Signal::SIGKILL).await.code, 137);
+    eventually("sim2 to miss its venue", || async {
+        site.status("sim2").await.filter(|status| status.state != GatewayState::Ready)
+    })
+    .await;
+
+    // Told to the other gateway only; and then again, by somebody who does not say cancel.
+    for request in [r#"{"all":true,"cancel":true,"reason":"drill"}"#, r#"{"all":true,"reason":"why"}"#] {
+        call(&site.client, "sim1", "halt", request).await.expect("halted");
+        let reason = if request.contains("why") { "why" } else { "drill" };
+        eventually("sim2 to have heard of it", || async {
+            site.status("sim2").await.filter(|status| status.halts.iter().any(|halt| halt.reason == reason))
+        })
+        .await;
+    }
+    assert_eq!(second.end_by(Signal::SIGKILL).await.code, 137);
+    let second = site.node("b", &gateway);
+    let held = site.until_halts("sim2", 1).await;
+    assert!(held.halts[0].cancel && held.halts[0].reason == "why", "{:?}", held.halts);
+
+    let _venue = VenueProcess::start(&site.home, &address, &[]).await;
+    site.until_order("sim2", "rests", OrderStatus::Cancelled).await;
+    assert_eq!((first.end_by(Signal::SIGTERM).await.code, second.end_by(Signal::SIGTERM).await.code), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_nobody_understands_is_ended_by_its_name() {
+    let Some(site) = Site::start().await else { return };
+    let node = site.node("a", &sim("sim1"));
+    until_ready(&site.client, "sim1").await;
+    let jetstream = async_nats::jetstream::new(site.client.clone());
+    let bucket = jetstream.get_key_value("halts").await.expect("made by the node");
+    bucket.put("test", "x".into()).await.expect("put");
+    // A name that the bucket's own interface would not take is one all the same.
+    site.client.publish("$KV.halts.a:b", "{}".into()).await.expect("published");
+    site.until_halts("sim1", 2).await;
+    let said = site.ctl("-g sim1 send rb2410.SHFE buy 1 --price 3300").await.failed(1);
+    assert!(said.contains("HALTED") && said.contains("gatectl resume --key 'a:b'"), "{said}");
+    // Taking the key away ends nothing.
+    bucket.delete("test").await.expect("deleted");
+    for key in ["test", "a:b"] {
+        site.ctl(&format!("resume --key {key}")).await.ok();
+    }
+    site.until_halts("sim1", 0).await;
+    site.ctl("-g sim1 send rb2410.SHFE buy 1 --price 3300").await.ok();
+    assert_eq!(node.end_by(Signal::SIGTERM).await.code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reduce_only_lets_out_and_nobody_in() {
     let Some(site) = Site::start().await else { return };
     let node = site.node("a", &sim("sim1"));

@@ -161,9 +161,9 @@ impl Session {
     }
 
     pub(super) async fn resume(&mut self, args: ResumeArgs) -> Result<(), Failure> {
-        let ResumeArgs { whom, reduce_only } = args;
-        let gateways = self.gateways_to_tell(&whom).await?;
-        let request = Resume { owner: whom.owner, account: whom.account, all: whom.all, reduce_only };
+        let ResumeArgs { whom, key, reduce_only } = args;
+        let gateways = if key.is_some() { self.urgent_gateways().await? } else { self.gateways_to_tell(&whom).await? };
+        let request = Resume { owner: whom.owner, account: whom.account, all: whom.all, key, reduce_only };
         let (this, request) = (&*self, &request);
         let tell = |gateway| this.urgently(move || GatewayHandle::resume(gateway, request));
         let answers = join_all(gateways.iter().map(tell)).await;
@@ -215,9 +215,12 @@ impl Session {
 }
 
 fn halted_sentence(gateway: &str, halted: &Halted) -> String {
+    let uncancelled = halted.uncancelled.as_ref().map_or_else(String::new, |left| {
+        format!("; {} orders are not cancelled yet ({}), which is tried again", left.count, left.error.message)
+    });
     let reduce_only: Vec<String> =
         halted.halts.iter().filter(|halt| halt.reduce_only).map(|halt| halt.target.to_string()).collect();
-    if halted.halted.is_empty() && !reduce_only.is_empty() {
+    let sentence = if halted.halted.is_empty() && !reduce_only.is_empty() {
         format!("{gateway}: takes only what lessens a position, for {}; cancels still flow", reduce_only.join(", "))
     } else if halted.halted.is_empty() {
         format!("{gateway}: takes new orders from everybody")
@@ -230,7 +233,8 @@ fn halted_sentence(gateway: &str, halted: &Halted) -> String {
         format!(
             "{gateway}: halted for {halted}; takes only what lessens a position, for {reduce_only}; cancels still flow"
         )
-    }
+    };
+    sentence + &uncancelled
 }
 
 #[cfg(test)]
@@ -241,7 +245,7 @@ mod tests {
     fn who_is_halted_is_said_in_words() {
         let say = |owners: &[&str]| {
             let halted = owners.iter().map(|owner| (*owner).into()).collect();
-            halted_sentence("sim1", &Halted { halted, halts: Vec::new() })
+            halted_sentence("sim1", &Halted { halted, ..Halted::default() })
         };
         assert_eq!(say(&[]), "sim1: takes new orders from everybody");
         assert!(say(&["*", "A"]).contains("from nobody"));
@@ -249,7 +253,11 @@ mod tests {
         let all =
             serde_json::json!({ "scope": "ALL", "target": "", "reduce_only": true, "since": "2024-01-02T09:00:00Z" });
         let halts = vec![serde_json::from_value(all).expect("a halt")];
-        let both = halted_sentence("sim1", &Halted { halted: vec!["A".into()], halts });
+        let both = halted_sentence("sim1", &Halted { halted: vec!["A".into()], halts, ..Halted::default() });
         assert!(both.contains("halted for A;") && both.contains("lessens a position, for all"), "{both}");
+        let error = protocol::RpcError::new(protocol::ErrorCode::NotReady, "not logged in");
+        let uncancelled = Some(protocol::rpc::Uncancelled { count: 3, error });
+        let said = halted_sentence("sim1", &Halted { halted: vec!["A".into()], uncancelled, ..Halted::default() });
+        assert!(said.ends_with("; 3 orders are not cancelled yet (not logged in), which is tried again"), "{said}");
     }
 }

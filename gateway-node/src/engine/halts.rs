@@ -7,11 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::halt::{HaltEntry, HaltRecord, HaltScope, HaltTarget, Resumed};
+use protocol::halt::{HaltEntry, HaltRecord, HaltScope, HaltTarget, Heard, Resumed};
 use protocol::journal::Private;
-use protocol::rpc::{Halt, Halted, Resume};
+use protocol::rpc::{Halt, Halted, Resume, Uncancelled};
 use protocol::value::OWNER_EXTERNAL;
-use protocol::{Contract, ErrorCode, InstrumentId, LogLevel, Name, RpcError, Timestamp};
+use protocol::{Contract, ErrorCode, InstrumentId, LogLevel, Name, Order, Quote, RpcError, Timestamp};
 
 use super::{Approval, Caller, EVERYBODY, Effect, Effects, Engine, Now, ReplyTo, Submit, encode};
 use crate::reconcile::Target;
@@ -22,6 +22,8 @@ use crate::risk::{self, Leg};
 const MAX_HALTS: usize = 256;
 /// Longest name of an owner or an account, in bytes.
 const MAX_NAME: usize = 128;
+/// Longest key that a resume names, in bytes.
+const MAX_KEY: usize = 1024;
 /// Longest reason, in characters.
 const MAX_REASON: usize = 256;
 
@@ -30,6 +32,10 @@ pub(super) struct Halts {
     held: BTreeMap<HaltTarget, HaltEntry>,
     /// Why everybody is halted: the bucket was not read yet, or holds too much. Since when, once a time is known.
     unknown: Option<(String, Option<Timestamp>)>,
+    /// How many halts were asked for in this epoch.
+    made: u64,
+    /// What a halt is to cancel and whose cancel could not be sent, and why: no more than what works.
+    uncancelled: BTreeMap<Target, RpcError>,
 }
 
 /// What is to be written to the bucket, and who waits for it.
@@ -44,8 +50,8 @@ pub struct HaltWrite {
 /// A change of one target in the bucket.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// It is halted.
-    Halt(HaltEntry),
+    /// It is halted; and what held here when that was asked for, should the bucket have lost it.
+    Halt(HaltEntry, Option<Box<HaltEntry>>),
     /// It was halted all along: the bucket has lost it.
     Restore(HaltEntry),
     /// It is to take orders again.
@@ -70,7 +76,7 @@ impl Change {
     #[must_use]
     pub fn target(&self) -> &HaltTarget {
         match self {
-            Change::Halt(entry) | Change::Restore(entry) => &entry.target,
+            Change::Halt(entry, _) | Change::Restore(entry) => &entry.target,
             Change::Resume(wish) => &wish.target,
         }
     }
@@ -92,8 +98,10 @@ pub enum Decision {
 pub enum WriteError {
     /// Halted again since, for whoever wanted to resume.
     Conflict(HaltEntry),
-    /// The bucket cannot be written, or nobody knows whether it was.
+    /// The bucket cannot be written.
     Unwritable(String),
+    /// It was sent to the bucket, and nobody knows whether it was stored.
+    InDoubt(String),
 }
 
 /// What the bucket's edge has to say.
@@ -112,21 +120,37 @@ pub enum HaltNews {
 pub fn decide(change: &Change, current: Option<&HaltRecord>) -> Decision {
     let stands = || Decision::Keep(current.cloned());
     match (change, current) {
-        (Change::Halt(wanted), Some(HaltRecord::Halted(known))) => {
+        // It was taken in before. What has become of it since stands, though it be a resume.
+        (Change::Halt(wanted, _), Some(known)) if known.heard().covers(&wanted.heard) => stands(),
+        (Change::Halt(wanted, Some(beside)), _) if !has_heard_of(beside, current) => {
+            let all = HaltEntry { local: wanted.local, ..merge(beside, wanted) };
+            decide(&Change::Halt(all, None), current)
+        }
+        (Change::Halt(wanted, _), Some(HaltRecord::Halted(known))) => {
             let merged = merge(known, wanted);
-            // Somebody halted it in the same words: one record is enough for both.
-            if is_alike(&merged, known) { stands() } else { Decision::Write(HaltRecord::Halted(merged)) }
+            if !is_alike(&merged, known) {
+                Decision::Write(HaltRecord::Halted(merged))
+            } else if wanted.local && merged.heard != known.heard {
+                // Somebody halted it in the same words: one record is enough for both, as long as it says so.
+                Decision::Write(HaltRecord::Halted(HaltEntry { since: known.since, ..merged }))
+            } else {
+                stands()
+            }
         }
-        (Change::Halt(wanted), Some(HaltRecord::Resumed(known))) => {
-            let since = later(wanted.since, known.at);
-            Decision::Write(HaltRecord::Halted(HaltEntry { since, local: false, ..wanted.clone() }))
+        (Change::Halt(wanted, _), Some(HaltRecord::Resumed(known))) => {
+            let (since, heard) = (later(wanted.since, known.at), known.heard.and(&wanted.heard));
+            Decision::Write(HaltRecord::Halted(HaltEntry { since, heard, local: false, ..wanted.clone() }))
         }
-        (Change::Halt(entry) | Change::Restore(entry), None) => {
+        (Change::Halt(entry, _) | Change::Restore(entry), None) => {
             Decision::Write(HaltRecord::Halted(HaltEntry { local: false, ..entry.clone() }))
         }
         (Change::Restore(entry), Some(known)) if is_lost(entry, Some(known)) => {
-            let since = later(entry.since, known.at());
-            Decision::Write(HaltRecord::Halted(HaltEntry { since, local: false, ..entry.clone() }))
+            let entry = match known {
+                HaltRecord::Halted(known) if entry.heard.lacks(&known.heard) => tighten(entry, known),
+                _ => entry.clone(),
+            };
+            let (since, heard) = (later(entry.since, known.at()), entry.heard.and(known.heard()));
+            Decision::Write(HaltRecord::Halted(HaltEntry { since, heard, local: false, ..entry }))
         }
         (Change::Restore(_), Some(_)) => stands(),
         (Change::Resume(wish), Some(HaltRecord::Halted(halted)))
@@ -136,22 +160,26 @@ pub fn decide(change: &Change, current: Option<&HaltRecord>) -> Decision {
         }
         (Change::Resume(Wish { known: None, .. }), _) => stands(),
         (Change::Resume(Wish { known: Some(known), .. }), Some(HaltRecord::Resumed(resumed)))
-            if resumed.at > known.since =>
+            if resumed.at > known.since && (known.heard.is_empty() || resumed.heard.covers(&known.heard)) =>
         {
             stands()
         }
         (Change::Resume(Wish { target, known: Some(known), reduce_only, now }), current) => {
             let at = later(later(*now, known.since), current.map_or(known.since, HaltRecord::at));
+            let heard = current.map_or_else(|| known.heard.clone(), |current| current.heard().and(&known.heard));
             Decision::Write(if *reduce_only {
                 HaltRecord::Halted(HaltEntry {
                     since: at,
                     reduce_only: true,
                     cancel: false,
+                    external: false,
+                    spares_closing: false,
                     local: false,
+                    heard,
                     ..known.clone()
                 })
             } else {
-                HaltRecord::Resumed(Resumed { target: target.clone(), at })
+                HaltRecord::Resumed(Resumed { target: target.clone(), at, heard })
             })
         }
     }
@@ -163,16 +191,46 @@ fn merge(known: &HaltEntry, wanted: &HaltEntry) -> HaltEntry {
     let reason = if wanted.reason.is_empty() { &known.reason } else { &wanted.reason };
     HaltEntry {
         reason: reason.clone(),
-        reduce_only: known.reduce_only && wanted.reduce_only,
         by: known.by.clone().filter(|by| Some(by) == wanted.by.as_ref()),
         since: later(wanted.since, known.since),
         local: false,
-        ..wanted.clone()
+        ..tighten(wanted, known)
     }
 }
 
+/// A halt that stops and cancels what either does: no less, and nothing that neither was asked to.
+fn tighten(entry: &HaltEntry, other: &HaltEntry) -> HaltEntry {
+    let reduce_only = entry.reduce_only && other.reduce_only;
+    let cancel = entry.cancel || other.cancel;
+    let leaves_closing = |halt: &HaltEntry| !halt.cancel || halt.leaves_closing();
+    HaltEntry {
+        reduce_only,
+        cancel,
+        external: entry.external || other.external,
+        spares_closing: cancel && !reduce_only && leaves_closing(entry) && leaves_closing(other),
+        heard: entry.heard.and(&other.heard),
+        ..entry.clone()
+    }
+}
+
+/// Whether a halt cancels what the one that held before did not.
+fn cancels_more(entry: &HaltEntry, than: Option<&HaltEntry>) -> bool {
+    let more = |than: &HaltEntry| {
+        !than.cancel || (entry.external && !than.external) || (than.leaves_closing() && !entry.leaves_closing())
+    };
+    entry.cancel && than.is_none_or(more)
+}
+
 fn is_alike(one: &HaltEntry, other: &HaltEntry) -> bool {
-    HaltEntry { since: other.since, local: other.local, ..one.clone() } == *other
+    HaltEntry { since: other.since, local: other.local, heard: other.heard.clone(), ..one.clone() } == *other
+}
+
+/// Whether the bucket's record came after a halt, whatever it made of it.
+fn has_heard_of(entry: &HaltEntry, recorded: Option<&HaltRecord>) -> bool {
+    match recorded {
+        Some(known) if !entry.heard.is_empty() => !known.heard().lacks(&entry.heard) && !known.heard().is_empty(),
+        _ => !is_lost(entry, recorded),
+    }
 }
 
 /// Whether the bucket has lost a halt: it has no record of its target, or one that came before.
@@ -207,14 +265,18 @@ impl Halts {
                 since: chrono::DateTime::UNIX_EPOCH.fixed_offset(),
                 cancel: false,
                 external: false,
+                spares_closing: false,
                 by: None,
                 local: true,
+                heard: Heard::default(),
             };
             owners.into_iter().map(entry).collect()
         });
         Halts {
             held: entries.into_iter().map(|entry| (entry.target.clone(), entry)).collect(),
             unknown: Some(("they were not read yet".to_owned(), None)),
+            made: 0,
+            uncancelled: BTreeMap::new(),
         }
     }
 
@@ -256,15 +318,23 @@ impl Engine {
             since: since.unwrap_or(now),
             cancel: false,
             external: false,
+            spares_closing: false,
             by: None,
             local: true,
+            heard: Heard::default(),
         });
-        let held = self.halts.held.values().filter(|entry| self.concerns(&entry.target)).cloned();
+        // What went into a halt is the bucket's matter.
+        let shown = |entry: &HaltEntry| HaltEntry { heard: Heard::default(), ..entry.clone() };
+        let held = self.halts.held.values().filter(|entry| self.concerns(&entry.target)).map(shown);
         unknown.into_iter().chain(held).collect()
     }
 
-    fn halted(&self, now: Timestamp) -> Halted {
-        Halted { halted: self.halted_owners(), halts: self.shown_halts(now) }
+    /// How it stands, and what of this target could not be cancelled.
+    fn halted(&self, now: Timestamp, target: &HaltTarget) -> Halted {
+        let due = |kept: &Target| self.is_to_be_cancelled(kept) && self.covers(target, &kept.key().owner);
+        let mut left = self.halts.uncancelled.iter().filter(|(kept, _)| due(kept)).map(|(_, error)| error);
+        let uncancelled = left.next().map(|first| Uncancelled { error: first.clone(), count: 1 + left.count() as u64 });
+        Halted { halted: self.halted_owners(), halts: self.shown_halts(now), uncancelled }
     }
 
     /// Whether a target has anything to do with this gateway. Until the venue has told the accounts, every one may be
@@ -349,31 +419,38 @@ impl Engine {
                 format!("{MAX_HALTS} targets are halted already: halt everybody, or resume somebody"),
             ));
         }
+        self.halts.made += 1;
         let wanted = HaltEntry {
             target: target.clone(),
-            reason: request.reason.chars().take(MAX_REASON).collect(),
+            reason: plain_reason(&request.reason),
             reduce_only: request.reduce_only,
             since: now.wall,
             cancel: request.cancel,
             external: request.external,
+            spares_closing: false,
             by: (!caller.sees_all).then(|| caller.owner.clone()),
             local: true,
+            heard: Heard::one(self.options.gateway.clone(), self.options.epoch, self.halts.made),
         };
         let known = self.halts.held.get(&target);
         let entry = known.map_or_else(|| wanted.clone(), |known| HaltEntry { local: true, ..merge(known, &wanted) });
-        // What is asked for now is told from what was asked for before by when it was.
-        let wanted = HaltEntry { since: entry.since, ..wanted };
         // Halted already: a new reason is news, but not worth filling a journal that is stuck.
-        let is_stricter = known.is_none_or(|known| known.reduce_only && !entry.reduce_only);
+        let cancels_more = cancels_more(&entry, known);
+        let is_stricter = cancels_more || known.is_none_or(|known| known.reduce_only && !entry.reduce_only);
         let is_news = known.is_none_or(|known| !is_alike(known, &entry));
-        if is_stricter || (is_news && !self.journal_is_behind()) {
+        let is_held = is_stricter || (is_news && !self.journal_is_behind());
+        // What is asked for now is told from what was asked for before by when it was. It waits to be written only if
+        // it is held.
+        let wanted = HaltEntry { since: entry.since, local: is_held, ..wanted };
+        let beside = known.cloned().map(Box::new);
+        if is_held {
             self.hold(now, entry.clone(), out);
             self.journal_halts(out);
         }
-        if request.cancel {
+        if request.cancel || cancels_more {
             self.cancel_covered(now, &entry, out);
         }
-        out.push(Effect::WriteHalt(Box::new(HaltWrite { reply: Some(reply), change: Change::Halt(wanted) })));
+        out.push(Effect::WriteHalt(Box::new(HaltWrite { reply: Some(reply), change: Change::Halt(wanted, beside) })));
         Ok(())
     }
 
@@ -385,7 +462,13 @@ impl Engine {
         request: Resume,
         out: &mut Effects,
     ) -> Result<(), RpcError> {
-        let target = self.halt_target(caller, request.owner, request.account, request.all)?;
+        let target = match request.key {
+            None => self.halt_target(caller, request.owner, request.account, request.all)?,
+            Some(_) if request.owner.is_some() || request.account.is_some() || request.all => {
+                return Err(bad("write one of owner, account, all and key"));
+            }
+            Some(key) => key_target(caller, &key)?,
+        };
         self.check_journal_keeps_up()?;
         let known = self.halts.held.get(&target).cloned();
         if !caller.sees_all && known.as_ref().is_some_and(|known| known.by.as_ref() != Some(&caller.owner)) {
@@ -465,33 +548,8 @@ impl Engine {
             if is_other_gateways(self, record.target()) {
                 continue;
             }
-            match (self.halts.held.get_mut(record.target()), record) {
-                // What waits to be written is later than what was read. But nothing loosens what is halted elsewhere.
-                (Some(held), HaltRecord::Halted(entry)) if held.local => {
-                    changed |= held.reduce_only && !entry.reduce_only;
-                    held.reduce_only &= entry.reduce_only;
-                    continue;
-                }
-                // Made in the same microsecond, in a bucket that was wiped in between: both hold.
-                (Some(held), HaltRecord::Halted(entry)) if held.since == entry.since && !is_alike(held, entry) => {
-                    *held = HaltEntry { local: true, ..merge(entry, held) };
-                    changed = true;
-                    continue;
-                }
-                (Some(held), _) if held.local || record.at() <= held.since => continue,
-                _ => {}
-            }
-            match record {
-                HaltRecord::Halted(entry) => {
-                    let entry = HaltEntry { local: false, ..entry.clone() };
-                    self.hold(now, entry.clone(), out);
-                    if entry.cancel {
-                        self.cancel_covered(now, &entry, out);
-                    }
-                    changed = true;
-                }
-                HaltRecord::Resumed(resumed) => changed |= self.let_go(now, &resumed.target, out),
-            }
+            let taken = take_in(self.halts.held.get(record.target()), record);
+            changed |= self.carry_out(now, record.target(), taken, true, out);
         }
         if changed {
             self.journal_halts(out);
@@ -500,7 +558,7 @@ impl Engine {
         for entry in self.halts.held.values() {
             let change = match (entry.local, is_lost(entry, recorded.get(&entry.target).copied())) {
                 _ if entry.target.scope == HaltScope::Unknown => continue,
-                (true, _) => Change::Halt(entry.clone()),
+                (true, _) => Change::Halt(entry.clone(), None),
                 (false, true) => Change::Restore(entry.clone()),
                 (false, false) => continue,
             };
@@ -523,23 +581,16 @@ impl Engine {
                 if let Some(record) = record {
                     self.on_recorded(now, &write.change, record, out);
                 }
-                encode(&self.halted(now.wall))
+                encode(&self.halted(now.wall, write.change.target()))
             }
-            Err(WriteError::Conflict(entry)) => Err(RpcError::new(
-                ErrorCode::Halted,
-                format!(
-                    "{} was halted again at {} ({}): look, then resume once more",
-                    entry.target, entry.since, entry.reason
-                ),
-            )),
-            Err(WriteError::Unwritable(why)) => Err(match &write.change {
-                Change::Halt(_) | Change::Restore(_) => {
-                    let line = format!("halted on this gateway only: {why}; the others follow when it can be written");
-                    self.log(now, LogLevel::Error, format!("{}: {line}", write.change.target()), out);
-                    RpcError::new(ErrorCode::PartlyDone, line)
+            Err(WriteError::Conflict(entry)) => Err(conflict(&entry)),
+            Err(error @ (WriteError::Unwritable(_) | WriteError::InDoubt(_))) => {
+                let error = unwritten(&write.change, &error);
+                if !matches!(write.change, Change::Resume(_)) {
+                    self.log(now, LogLevel::Error, format!("{}: {}", write.change.target(), error.message), out);
                 }
-                Change::Resume(_) => RpcError::new(ErrorCode::NotReady, format!("still halted: {why}")),
-            }),
+                Err(error)
+            }
         };
         if let Some(reply) = write.reply {
             out.push(Effect::Reply(reply, answer));
@@ -552,30 +603,56 @@ impl Engine {
         let is_overtaken = held.is_some_and(|held| {
             held.local
                 && match change {
-                    Change::Halt(wanted) | Change::Restore(wanted) => held.since != wanted.since,
+                    Change::Halt(wanted, _) | Change::Restore(wanted) => held.since != wanted.since,
                     Change::Resume(wish) => wish.known.as_ref().is_none_or(|known| held.since > known.since),
                 }
         });
         if is_overtaken {
             return;
         }
-        match record {
-            HaltRecord::Halted(entry) if held.is_none_or(|held| held.local || held.since < entry.since) => {
-                self.hold(now, entry, out);
+        let taken = match (held, &record) {
+            // Of others' halts that went into it, this is where they are heard of.
+            (Some(held), HaltRecord::Halted(entry)) if held.local => {
+                Taken::Hold(HaltEntry { local: false, ..entry.clone() })
             }
-            HaltRecord::Resumed(resumed) if held.is_some_and(|held| held.since < resumed.at) => {
-                self.let_go(now, &resumed.target, out);
-            }
-            _ => return,
+            (Some(held), HaltRecord::Resumed(resumed)) if is_ended(held, resumed) => Taken::LetGo,
+            (None, HaltRecord::Resumed(_)) => Taken::Nothing,
+            (held, record) => take_in(held, record),
+        };
+        if let Taken::Hold(entry) = &taken
+            && entry.local
+        {
+            let change = Change::Halt(entry.clone(), None);
+            out.push(Effect::WriteHalt(Box::new(HaltWrite { reply: None, change })));
         }
-        self.journal_halts(out);
+        if self.carry_out(now, record.target(), taken, false, out) {
+            self.journal_halts(out);
+        }
+    }
+
+    /// Holds or lets go, and cancels what is not cancelled yet; all of it, if the bucket says it anew. Returns whether
+    /// anything has changed.
+    fn carry_out(&mut self, now: Now, target: &HaltTarget, taken: Taken, anew: bool, out: &mut Effects) -> bool {
+        let entry = match taken {
+            Taken::Nothing => return false,
+            Taken::LetGo => return self.let_go(now, target, out),
+            Taken::Hold(entry) => entry,
+        };
+        let cancels =
+            if anew && !entry.local { entry.cancel } else { cancels_more(&entry, self.halts.held.get(target)) };
+        self.hold(now, entry.clone(), out);
+        if cancels {
+            self.cancel_covered(now, &entry, out);
+        }
+        true
     }
 
     fn hold(&mut self, now: Now, entry: HaltEntry, out: &mut Effects) {
         let known = self.halts.held.get(&entry.target);
         if known.is_none_or(|known| !is_alike(known, &entry)) {
             let how = if entry.reduce_only { "halted but for what lessens a position" } else { "halted" };
-            self.log(now, LogLevel::Warning, format!("{how}: {}: {}", entry.target, entry.reason), out);
+            let end = way_out(&entry.target);
+            self.log(now, LogLevel::Warning, format!("{how}: {}: {}{end}", entry.target, entry.reason), out);
         }
         self.halts.held.insert(entry.target.clone(), entry);
     }
@@ -595,35 +672,187 @@ impl Engine {
 
     /// A venue that is logged in again may still work what a halt was to cancel.
     pub(super) fn cancel_what_is_halted(&mut self, now: Now, out: &mut Effects) {
-        let due: Vec<HaltEntry> = self.halts.held.values().filter(|e| e.cancel && !e.reduce_only).cloned().collect();
+        let due: Vec<HaltEntry> = self.halts.held.values().filter(|e| e.cancel).cloned().collect();
         for entry in due {
             self.cancel_covered(now, &entry, out);
         }
     }
 
-    /// Cancels what works and is covered by a halt; of one that only halts what opens, what opens. No limit on cancels
-    /// holds this up.
+    /// Cancels what works and is covered by a halt; of one that leaves what closes, what opens. No limit on cancels holds
+    /// this up.
     fn cancel_covered(&mut self, now: Now, entry: &HaltEntry, out: &mut Effects) {
-        let is_covered =
-            |owner: &Name| self.covers(&entry.target, owner) && (entry.external || owner != OWNER_EXTERNAL);
-        let opens = |instrument: InstrumentId, legs: &[Leg]| match self.contracts.get(&instrument) {
-            Some(contract) => risk::lessens(legs, contract, &self.state, &self.counters).is_err(),
+        let orders = self.state.active_orders().filter(|order| self.cancels_order(entry, order));
+        let orders = orders.map(|order| Target::Order(order.into()));
+        let quotes = self.state.active_quotes().filter(|quote| self.cancels_quote(entry, quote));
+        let targets: Vec<Target> = orders.chain(quotes.map(|quote| Target::Quote(quote.into()))).collect();
+        self.cancel_each(now, None, targets, out);
+    }
+
+    fn cancels_order(&self, entry: &HaltEntry, order: &Order) -> bool {
+        self.cancels(entry, &order.owner, order.instrument(), &Leg::of_working(order))
+    }
+
+    fn cancels_quote(&self, entry: &HaltEntry, quote: &Quote) -> bool {
+        self.cancels(entry, &quote.owner, quote.instrument(), &Leg::of_working_quote(quote))
+    }
+
+    fn cancels(&self, entry: &HaltEntry, owner: &Name, instrument: InstrumentId, legs: &[Leg]) -> bool {
+        if !entry.cancel || !self.covers(&entry.target, owner) || (owner == OWNER_EXTERNAL && !entry.external) {
+            return false;
+        }
+        // What works is among what works already.
+        let none_more: Vec<Leg> = legs.iter().map(|leg| Leg { volume: 0.0, ..*leg }).collect();
+        let opens = || match self.contracts.get(&instrument) {
+            Some(contract) => risk::lessens(&none_more, contract, &self.state, &self.counters).is_err(),
             None => true,
         };
-        // What works is among what works already.
-        let none_more = |leg: Leg| Leg { volume: 0.0, ..leg };
-        let orders = self.state.active_orders().filter(|order| {
-            is_covered(&order.owner)
-                && (!entry.reduce_only || opens(order.instrument(), &Leg::of_working(order).map(none_more)))
-        });
-        let orders = orders.map(|order| Target::Order(order.into()));
-        let quotes = self.state.active_quotes().filter(|quote| {
-            is_covered(&quote.owner)
-                && (!entry.reduce_only || opens(quote.instrument(), &Leg::of_working_quote(quote).map(none_more)))
-        });
-        let targets: Vec<Target> = orders.chain(quotes.map(|quote| Target::Quote(quote.into()))).collect();
-        let _ = self.cancel_each(now, targets, out);
+        !entry.leaves_closing() || opens()
     }
+
+    /// Whether this still works, and a halt that holds is to cancel it.
+    fn is_to_be_cancelled(&self, target: &Target) -> bool {
+        let mut held = self.halts.held.values();
+        match target {
+            Target::Order(key) => {
+                let order = self.state.order(key).filter(|order| order.status.is_active());
+                order.is_some_and(|order| held.any(|entry| self.cancels_order(entry, order)))
+            }
+            Target::Quote(key) => {
+                let quote = self.state.quote(key).filter(|quote| quote.status.is_active());
+                quote.is_some_and(|quote| held.any(|entry| self.cancels_quote(entry, quote)))
+            }
+        }
+    }
+
+    /// What a halt is to cancel and could not be told the venue is kept, and said.
+    pub(super) fn keep_uncancelled(&mut self, now: Now, failed: Vec<(Target, RpcError)>, out: &mut Effects) {
+        let due: Vec<_> = failed.into_iter().filter(|(target, _)| self.is_to_be_cancelled(target)).collect();
+        let mut news = due.iter().filter(|(target, _)| !self.halts.uncancelled.contains_key(target));
+        if let Some((target, error)) = news.next() {
+            let (count, orderid) = (1 + news.count(), &target.key().orderid);
+            let line = format!(
+                "{count} orders of a halt could not be cancelled yet ({orderid}, ...): {}; tried again until it is done",
+                error.message
+            );
+            self.log(now, LogLevel::Error, line, out);
+        }
+        self.halts.uncancelled.extend(due);
+    }
+
+    /// A cancel is on its way.
+    pub(super) fn forget_uncancelled(&mut self, target: &Target) {
+        self.halts.uncancelled.remove(target);
+    }
+
+    /// What a halt is still to cancel is tried again. What the venue has no function for waits for the next login.
+    pub(super) fn cancel_again(&mut self, now: Now, out: &mut Effects) {
+        let mut kept = std::mem::take(&mut self.halts.uncancelled);
+        kept.retain(|target, _| self.is_to_be_cancelled(target));
+        let again = kept.iter().filter(|(_, error)| error.code != ErrorCode::NotSupported);
+        let again: Vec<Target> = again.map(|(target, _)| target.clone()).collect();
+        self.halts.uncancelled = kept;
+        if !again.is_empty() && self.session.takes_cancels() {
+            self.cancel_each(now, None, again, out);
+        }
+    }
+}
+
+/// What a record comes to for whoever holds this of its target.
+enum Taken {
+    Nothing,
+    Hold(HaltEntry),
+    LetGo,
+}
+
+fn take_in(held: Option<&HaltEntry>, record: &HaltRecord) -> Taken {
+    let newer = || match record {
+        HaltRecord::Halted(entry) => Taken::Hold(HaltEntry { local: false, ..entry.clone() }),
+        HaltRecord::Resumed(_) => Taken::LetGo,
+    };
+    let Some(held) = held else { return newer() };
+    match record {
+        // It was written, and this gateway died before it had noted that.
+        _ if held.local && record.heard().covers(&held.heard) => newer(),
+        // What waits to be written is later than what was read. But nothing loosens what is halted elsewhere.
+        HaltRecord::Halted(entry) if held.local => {
+            let tightened = tighten(held, entry);
+            if tightened == *held { Taken::Nothing } else { Taken::Hold(tightened) }
+        }
+        // Made in the same microsecond, in a bucket that was wiped in between: both hold.
+        HaltRecord::Halted(entry) if held.since == entry.since && !is_alike(held, entry) => {
+            Taken::Hold(HaltEntry { local: true, ..merge(entry, held) })
+        }
+        _ if held.local || record.at() <= held.since => Taken::Nothing,
+        // Made in a bucket that had lost this one: both hold.
+        HaltRecord::Halted(entry) if entry.heard.lacks(&held.heard) && !is_alike(&tighten(entry, held), entry) => {
+            Taken::Hold(HaltEntry { local: true, ..tighten(entry, held) })
+        }
+        _ => newer(),
+    }
+}
+
+fn is_ended(held: &HaltEntry, resumed: &Resumed) -> bool {
+    held.since < resumed.at || resumed.heard.covers(&held.heard)
+}
+
+/// What whoever asked for a change is told if it is not in the bucket, as far as is known.
+fn unwritten(change: &Change, error: &WriteError) -> RpcError {
+    match (change, error) {
+        (Change::Resume(_), WriteError::InDoubt(why)) => RpcError::new(
+            ErrorCode::PartlyDone,
+            format!(
+                "it may have been resumed: {why}; look at `gatectl status`, and resume again if it is still halted"
+            ),
+        ),
+        (Change::Resume(_), WriteError::Unwritable(why)) => {
+            RpcError::new(ErrorCode::NotReady, format!("still halted: {why}"))
+        }
+        (_, WriteError::InDoubt(why)) => RpcError::new(
+            ErrorCode::PartlyDone,
+            format!("halted on this gateway; whether the others hear of it is not known yet: {why}; it is tried again"),
+        ),
+        (_, WriteError::Unwritable(why)) => RpcError::new(
+            ErrorCode::PartlyDone,
+            format!("halted on this gateway only: {why}; the others follow when it can be written"),
+        ),
+        (_, WriteError::Conflict(entry)) => conflict(entry),
+    }
+}
+
+fn conflict(entry: &HaltEntry) -> RpcError {
+    RpcError::new(
+        ErrorCode::Halted,
+        format!("{} was halted again at {} ({}): look, then resume once more", entry.target, entry.since, entry.reason),
+    )
+}
+
+/// A reason as it is kept: on one line, and of a length that is written everywhere.
+fn plain_reason(reason: &str) -> String {
+    reason.chars().take(MAX_REASON).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The target of a key that somebody wrote.
+fn key_target(caller: &Caller, key: &Name) -> Result<HaltTarget, RpcError> {
+    if !caller.sees_all {
+        return Err(RpcError::new(ErrorCode::NotPermitted, "key: it takes whoever runs the gateways"));
+    }
+    let legal = |part: &str| {
+        !part.is_empty() && part.chars().all(|c| !c.is_whitespace() && !"*>".contains(c) && !c.is_control())
+    };
+    if key.len() > MAX_KEY || !key.split('.').all(legal) {
+        return Err(bad(&format!(
+            "key: write it as `gatectl status` and the log show it, 1 to {MAX_KEY} bytes without spaces, `*` and `>`"
+        )));
+    }
+    Ok(HaltTarget::of_key(key))
+}
+
+/// How to end what no other words end.
+fn way_out(target: &HaltTarget) -> String {
+    if target.scope != HaltScope::Unknown {
+        return String::new();
+    }
+    format!("; whoever runs the gateways ends it with: gatectl resume --key '{}'", target.target)
 }
 
 fn is_other_gateways(engine: &Engine, target: &HaltTarget) -> bool {
@@ -636,7 +865,10 @@ fn unknown_reason(why: &str) -> String {
 
 fn refuse(entry: &HaltEntry, more: &str) -> RpcError {
     let reason = if entry.reason.is_empty() { "no reason given" } else { &entry.reason };
-    RpcError::new(ErrorCode::Halted, format!("new orders are halted for {}: {reason}{more}", entry.target))
+    RpcError::new(
+        ErrorCode::Halted,
+        format!("new orders are halted for {}: {reason}{more}{}", entry.target, way_out(&entry.target)),
+    )
 }
 
 fn bad(message: &str) -> RpcError {

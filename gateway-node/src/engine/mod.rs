@@ -21,7 +21,7 @@ use std::time::Duration;
 use protocol::event::{Event, Head, Log, OmsEvent, Status};
 use protocol::journal::{Entry, Private};
 use protocol::oms::{Applied, OrderKey};
-use protocol::rpc::GetEvents;
+use protocol::rpc::{CancelledAll, GetEvents};
 use protocol::subject::Filter;
 use protocol::value::{OWNER_DEFAULT, OWNER_EXTERNAL};
 use protocol::{
@@ -95,6 +95,8 @@ pub enum VenueCommand {
     Cancel(VenueReference, Option<(ReplyTo, Reply)>),
     /// Cancel a quote; the call, if any, is answered with this if the adapter takes it, or with its refusal.
     CancelQuote(VenueReference, Option<(ReplyTo, Reply)>),
+    /// Cancel these, one after the other; [`Engine::on_cancels`] wants to hear what the adapter said to each.
+    CancelEach(Box<Cancels>),
     /// Ask for bars.
     QueryHistory(QueryToken, Box<protocol::HistoryRequest>),
     /// Ask for the account.
@@ -103,6 +105,15 @@ pub enum VenueCommand {
     QueryPosition(QueryToken),
     /// Ask for everything.
     Snapshot,
+}
+
+/// Cancels that were asked for together.
+#[derive(Debug, Clone)]
+pub struct Cancels {
+    /// Which, and by what the venue knows them.
+    pub each: Vec<(Target, VenueReference)>,
+    /// The call, if one waits for what came of them, and what is known of it already.
+    pub reply: Option<(ReplyTo, CancelledAll)>,
 }
 
 /// An approved order or quote on its way to the venue.
@@ -353,7 +364,8 @@ impl Engine {
         }
     }
 
-    /// Once a second: login retries, marks to market, orders without an answer, queries without an answer, heads.
+    /// Once a second: login retries, marks to market, orders without an answer, cancels that could not be sent, queries
+    /// without an answer, heads.
     pub fn on_timer(&mut self, now: Now, out: &mut Effects) {
         self.hints_left.set(HINTS);
         if let Some(notice) = self.options.notice.take() {
@@ -363,6 +375,7 @@ impl Engine {
         self.begin_day(now, out);
         self.flush_marks(now, out);
         self.look_for_unconfirmed(now, out);
+        self.cancel_again(now, out);
         self.expire_queries(now, out);
         out.push(Effect::Heads(self.heads()));
     }

@@ -7,7 +7,7 @@ use protocol::defect::{Defect, is_planted};
 use protocol::event::OmsEvent;
 use protocol::journal::Private;
 use protocol::oms::OrderKey;
-use protocol::rpc::{CancelAll, CancelledAll, Done};
+use protocol::rpc::{CancelAll, CancelFailure, CancelledAll, Done};
 use protocol::{
     CancelRequest, Contract, ErrorCode, Exchange, GatewayState, LogLevel, Name, OmsState, Order, OrderRequest,
     OrderStatus, Quote, QuoteRequest, RpcError, Symbol, Timestamp,
@@ -15,7 +15,9 @@ use protocol::{
 
 use super::calls::{Refusal, check_not_past, key};
 use super::day::{past_answer, past_quote_answer};
-use super::{Approval, Caller, Days, Effect, Effects, Engine, Now, ReplyTo, Submit, VenueCommand, encode, refusal};
+use super::{
+    Approval, Caller, Cancels, Days, Effect, Effects, Engine, Now, ReplyTo, Submit, VenueCommand, encode, refusal,
+};
 use crate::gateway::{GatewayError, VenueReference};
 use crate::reconcile::Target;
 use crate::risk::{self, Leg};
@@ -332,7 +334,7 @@ impl Engine {
         };
         check_cancel(request, &order.symbol, order.exchange, order.status)?;
         self.check_cancel_limits(now, &key)?;
-        Ok(self.cancel(now, Some(reply), &Target::Order(key), out)?)
+        Ok(self.cancel(now, reply, &Target::Order(key), out)?)
     }
 
     pub(super) fn cancel_quote(
@@ -349,7 +351,7 @@ impl Engine {
         };
         check_cancel(request, &quote.symbol, quote.exchange, quote.status)?;
         self.check_cancel_limits(now, &key)?;
-        Ok(self.cancel(now, Some(reply), &Target::Quote(key), out)?)
+        Ok(self.cancel(now, reply, &Target::Quote(key), out)?)
     }
 
     /// What has not left for the venue yet costs it no message, and is stopped whatever the limits say.
@@ -362,39 +364,45 @@ impl Engine {
 
     /// Cancels pass the gate, so that a slow journal never stops anyone from getting out. What is still behind the
     /// gate is stopped there.
-    fn cancel(&mut self, now: Now, reply: Option<ReplyTo>, target: &Target, out: &mut Effects) -> Result<(), RpcError> {
+    fn cancel(&mut self, now: Now, reply: ReplyTo, target: &Target, out: &mut Effects) -> Result<(), RpcError> {
         // The answer says no more than that the cancel is on its way: the order's state would have to wait for the
         // journal, and a cancel must not.
-        let answer = reply.map(|to| (to, encode(&Done {})));
-        let (key, reference) = match target {
-            Target::Order(key) => (key, self.state.order(key).and_then(|o| o.venue_reference.clone())),
-            Target::Quote(key) => (key, self.state.quote(key).and_then(|q| q.venue_reference.clone())),
-        };
-        if let Some(cancelled) = self.unsent.get_mut(key) {
-            *cancelled = true;
-            if let Some((to, answer)) = answer {
-                out.push(Effect::ReplyNow(to, answer));
-            }
-        } else {
-            let reference = reference.and_then(|text| text.parse().ok()).ok_or_else(|| {
-                RpcError::new(ErrorCode::NotFound, format!("{} has no reference at the venue", key.orderid))
-            })?;
-            if !self.session.takes_cancels() {
-                return Err(self.not_ready());
-            }
-            out.push(Effect::Venue(match target {
-                Target::Order(_) => VenueCommand::Cancel(reference, answer),
-                Target::Quote(_) => VenueCommand::CancelQuote(reference, answer),
-            }));
+        let answer = encode(&Done {});
+        match self.way_to_cancel(target)? {
+            None => out.push(Effect::ReplyNow(reply, answer)),
+            Some(reference) => out.push(Effect::Venue(match target {
+                Target::Order(_) => VenueCommand::Cancel(reference, Some((reply, answer))),
+                Target::Quote(_) => VenueCommand::CancelQuote(reference, Some((reply, answer))),
+            })),
         }
-        // The record is for auditors; a journal that is stuck this long is not worth holding a cancel for.
+        self.journal_cancel(now, target.key(), out);
+        Ok(())
+    }
+
+    /// What to name at the venue; nothing if it is stopped before it gets there.
+    fn way_to_cancel(&mut self, target: &Target) -> Result<Option<VenueReference>, RpcError> {
+        if let Some(cancelled) = self.unsent.get_mut(target.key()) {
+            *cancelled = true;
+            return Ok(None);
+        }
+        let reference = match target {
+            Target::Order(key) => self.state.order(key).and_then(|order| order.venue_reference.as_ref()),
+            Target::Quote(key) => self.state.quote(key).and_then(|quote| quote.venue_reference.as_ref()),
+        };
+        let reference = reference.and_then(|text| text.parse().ok()).ok_or_else(|| {
+            RpcError::new(ErrorCode::NotFound, format!("{} has no reference at the venue", target.key().orderid))
+        })?;
+        if self.session.takes_cancels() { Ok(Some(reference)) } else { Err(self.not_ready()) }
+    }
+
+    /// The record is for auditors; a journal that is stuck this long is not worth holding a cancel for.
+    fn journal_cancel(&mut self, now: Now, key: &OrderKey, out: &mut Effects) {
         if self.journal_backlog() < self.options.max_journal_backlog * 2 {
             self.record_private(
                 Private::CancelRequested { owner: key.owner.clone(), orderid: key.orderid.clone(), time: now.wall },
                 out,
             );
         }
-        Ok(())
     }
 
     pub(super) fn cancel_all(
@@ -412,23 +420,63 @@ impl Engine {
         let orders = orders.map(|o| Target::Order(o.into()));
         let quotes = self.state.active_quotes().filter(|q| q.owner == *owner && of(&q.symbol, q.exchange));
         let targets: Vec<Target> = orders.chain(quotes.map(|q| Target::Quote(q.into()))).collect();
-        let result = self.cancel_each(now, targets, out);
-        out.push(Effect::ReplyNow(reply, encode(&result)));
+        self.cancel_each(now, Some(reply), targets, out);
     }
 
-    /// Cancels these, whatever the limits on cancels say: they are there for those who cancel one by one.
-    pub(super) fn cancel_each(&mut self, now: Now, targets: Vec<Target>, out: &mut Effects) -> CancelledAll {
-        let mut result = CancelledAll::default();
+    /// Cancels these, whatever the limits on cancels say: they are there for those who cancel one by one. The answer
+    /// waits for what the adapter says to each.
+    pub(super) fn cancel_each(&mut self, now: Now, reply: Option<ReplyTo>, targets: Vec<Target>, out: &mut Effects) {
+        let mut cancels = Cancels { each: Vec::new(), reply: reply.map(|to| (to, CancelledAll::default())) };
+        let mut stopped = Vec::new();
+        let mut failed = Vec::new();
         for target in targets {
-            let (Target::Order(key) | Target::Quote(key)) = &target;
-            match self.cancel(now, None, &target, out) {
-                Ok(()) => result.orderids.push(key.orderid.clone()),
-                Err(error) => {
-                    result.failed.push(protocol::rpc::CancelFailure { orderid: key.orderid.clone(), error });
-                }
+            match self.way_to_cancel(&target) {
+                Ok(Some(reference)) => cancels.each.push((target, reference)),
+                Ok(None) => stopped.push(target),
+                Err(error) => failed.push((target, error)),
             }
         }
-        result
+        if let Some((_, result)) = &mut cancels.reply {
+            result.orderids.extend(stopped.iter().map(|target| target.key().orderid.clone()));
+            result.failed.extend(failed.iter().map(|(target, error)| failure(target, error)));
+        }
+        match cancels.reply {
+            Some((to, result)) if cancels.each.is_empty() => out.push(Effect::ReplyNow(to, encode(&result))),
+            _ if cancels.each.is_empty() => {}
+            _ => out.push(Effect::Venue(VenueCommand::CancelEach(Box::new(cancels)))),
+        }
+        for target in stopped {
+            self.forget_uncancelled(&target);
+            self.journal_cancel(now, target.key(), out);
+        }
+        self.keep_uncancelled(now, failed, out);
+    }
+
+    /// What the adapter said to each of these cancels, and who waits for it.
+    pub fn on_cancels(
+        &mut self,
+        now: Now,
+        reply: Option<(ReplyTo, CancelledAll)>,
+        outcomes: Vec<(Target, Result<(), GatewayError>)>,
+        out: &mut Effects,
+    ) {
+        let (mut sent, mut failed) = (Vec::new(), Vec::new());
+        for (target, outcome) in outcomes {
+            match outcome {
+                Ok(()) => sent.push(target),
+                Err(error) => failed.push((target, refusal(&error))),
+            }
+        }
+        if let Some((to, mut result)) = reply {
+            result.orderids.extend(sent.iter().map(|target| target.key().orderid.clone()));
+            result.failed.extend(failed.iter().map(|(target, error)| failure(target, error)));
+            out.push(Effect::ReplyNow(to, encode(&result)));
+        }
+        for target in sent {
+            self.forget_uncancelled(&target);
+            self.journal_cancel(now, target.key(), out);
+        }
+        self.keep_uncancelled(now, failed, out);
     }
 
     /// Orders that the venue is silent about are looked up, never sent again.
@@ -470,6 +518,10 @@ fn check_id(id: &protocol::OrderId, reference: &Name) -> Result<(), RpcError> {
         return Err(RpcError::new(ErrorCode::BadRequest, message));
     }
     Ok(())
+}
+
+fn failure(target: &Target, error: &RpcError) -> CancelFailure {
+    CancelFailure { orderid: target.key().orderid.clone(), error: error.clone() }
 }
 
 fn not_found(key: &OrderKey, what: &str) -> RpcError {

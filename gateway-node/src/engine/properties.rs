@@ -187,6 +187,7 @@ impl World {
     fn perform(&mut self, effects: Effects) {
         let journalled = effects.iter().filter(|e| matches!(e, Effect::Journal(_))).count() as u64;
         let mut position = self.engine.journal_seq() - journalled;
+        let mut further = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Journal(entry) => {
@@ -200,10 +201,13 @@ impl World {
                 | Effect::Purge(_) => {
                     self.gate.push_back((position, effect));
                 }
-                Effect::Venue(command) => self.command(command),
+                Effect::Venue(command) => self.command(command, &mut further),
                 Effect::ReplyNow(to, reply) => self.answered(to, &reply),
                 Effect::Contract(_) | Effect::WriteHalt(_) | Effect::Log(_) => {}
             }
+        }
+        if !further.is_empty() {
+            self.perform(further);
         }
         self.release();
     }
@@ -244,7 +248,7 @@ impl World {
         }
     }
 
-    fn command(&mut self, command: VenueCommand) {
+    fn command(&mut self, command: VenueCommand, further: &mut Effects) {
         let mut said = Vec::new();
         match command {
             VenueCommand::Connect(start) => {
@@ -257,6 +261,17 @@ impl World {
                 said.push(VenueEvent::Connected { session, max_reference: 0, trading_day: None, venue: "sim".into() });
                 said.push(VenueEvent::Contract(contract()));
                 said.push(VenueEvent::Ready);
+            }
+            VenueCommand::CancelEach(cancels) => {
+                let mut outcomes = Vec::new();
+                for (target, reference) in cancels.each {
+                    match target {
+                        Target::Order(_) => self.venue.cancel(&reference, &mut said),
+                        Target::Quote(_) => self.venue.cancel_quote(&reference, &mut said),
+                    }
+                    outcomes.push((target, Ok(())));
+                }
+                self.engine.on_cancels(self.now, cancels.reply, outcomes, further);
             }
             VenueCommand::Cancel(reference, _) => self.venue.cancel(&reference, &mut said),
             VenueCommand::CancelQuote(reference, _) => self.venue.cancel_quote(&reference, &mut said),

@@ -1336,7 +1336,7 @@ fn while_the_node_goes_down_cancels_flow_and_nothing_else_starts() {
     bench.take();
     bench.engine.begin_close();
     bench.call(Request::CancelAll(CancelAll::default()));
-    assert!(matches!(&bench.take()[0], Effect::Venue(VenueCommand::Cancel(..))));
+    assert!(matches!(&bench.take()[0], Effect::Venue(VenueCommand::CancelEach(_))));
     let order = bench.call(Request::SendOrder(request("b")));
     let connect = bench.call(Request::Connect);
     let effects = bench.take();

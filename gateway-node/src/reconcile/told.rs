@@ -10,12 +10,21 @@ use protocol::{Name, OmsState, Order, OrderId, Quote, Trade};
 use crate::gateway::{VenueOrder, VenueQuote, VenueReference, VenueTrade};
 
 /// What a venue's reference stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// An order.
     Order(OrderKey),
     /// A quote.
     Quote(OrderKey),
+}
+
+impl Target {
+    /// Its owner and id.
+    #[must_use]
+    pub fn key(&self) -> &OrderKey {
+        let (Target::Order(key) | Target::Quote(key)) = self;
+        key
+    }
 }
 
 /// What is known when the venue speaks.

@@ -8,7 +8,7 @@ use protocol::codec::{decode, encode};
 use protocol::halt::{HaltRecord, HaltScope, Resumed};
 use protocol::rpc::{
     CancelAll, CancelFailure, CancelledAll, Done, EventsPage, GetAccount, GetEvents, GetInstrument, GetOrder,
-    GetPosition, GetTrade, Halt, Halted, JournalEvent, List, Method, NoParams, Page, QueryHistory, Resume,
+    GetPosition, GetTrade, Halt, Halted, JournalEvent, List, Method, NoParams, Page, QueryHistory, Resume, Uncancelled,
 };
 use protocol::{
     Account, Bar, CancelRequest, Contract, Direction, ErrorCode, Event, Exchange, GatewayState, Head, Interval, Log,
@@ -122,11 +122,16 @@ fn calls() {
         reduce_only: true,
     };
     check("rpc.halt", &halt);
-    check("rpc.resume", &Resume { owner, account, all: true, reduce_only: true });
-    check("rpc.halted", &Halted { halted: vec!["STRAT_A".into(), "*".into()], halts: vec![a::halt()] });
+    check("rpc.resume", &Resume { owner, account, all: true, key: Some("desk.north".into()), reduce_only: true });
+    let error = RpcError::new(ErrorCode::Overloaded, "the venue's queue is full");
+    let uncancelled = Some(Uncancelled { count: 3, error });
+    check("rpc.halted", &Halted { halted: vec!["STRAT_A".into(), "*".into()], halts: vec![a::halt()], uncancelled });
     check("halt_record.halted", &HaltRecord::Halted(a::halt()));
     let at = a::time("2018-10-12T21:10:00+08:00");
-    check("halt_record.resumed", &HaltRecord::Resumed(Resumed { target: a::halt().target, at }));
+    check(
+        "halt_record.resumed",
+        &HaltRecord::Resumed(Resumed { target: a::halt().target, at, heard: a::halt().heard }),
+    );
 }
 
 #[test]
@@ -230,6 +235,9 @@ fn defaults() {
     assert_eq!(read::<Halted>(r#"{"halted":["*"]}"#).halts, []);
     let halt: HaltRecord = read(r#"{"halted":{"scope":"DESK","target":"north","since":"2021-01-04T09:30:00Z"}}"#);
     assert_eq!(halt.target().scope, HaltScope::Unknown);
+    assert!(halt.heard().is_empty());
+    let resumed: HaltRecord = read(r#"{"resumed":{"scope":"ALL","at":"2021-01-04T09:30:00Z"}}"#);
+    assert!(resumed.heard().is_empty());
 }
 
 fn read<T: DeserializeOwned>(json: &str) -> T {

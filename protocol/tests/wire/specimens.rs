@@ -1,7 +1,7 @@
 //! One fixed value per wire type, with every field set.
 
 use chrono::NaiveDate;
-use protocol::halt::{HaltEntry, HaltScope, HaltTarget};
+use protocol::halt::{HaltEntry, HaltScope, HaltTarget, Heard};
 use protocol::market::{Depth, Extra};
 use protocol::rpc::{EventsPage, JournalEvent};
 use protocol::{
@@ -274,8 +274,10 @@ pub fn halt() -> HaltEntry {
         since: time("2018-10-12T21:00:01.000001+08:00"),
         cancel: true,
         external: true,
+        spares_closing: true,
         by: Some("STRAT_A".into()),
         local: true,
+        heard: Heard::one("ctp1", 7, 3),
     }
 }
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
-use protocol::halt::{HaltEntry, HaltScope, HaltTarget};
+use protocol::halt::{HaltEntry, HaltScope, HaltTarget, Heard};
 use protocol::market::Extra;
 use protocol::rpc::{EventsPage, JournalEvent, Page};
 use protocol::{
@@ -402,16 +402,18 @@ pub fn status() -> impl Strategy<Value = Status> {
 
 pub fn halt() -> impl Strategy<Value = HaltEntry> {
     const SCOPES: [HaltScope; 4] = [HaltScope::All, HaltScope::Gateway, HaltScope::Account, HaltScope::Owner];
-    (member(&SCOPES), name(), text(), any::<[bool; 4]>(), timestamp(), of(name())).prop_map(
-        |(scope, target, reason, [reduce_only, cancel, external, local], since, by)| HaltEntry {
+    (member(&SCOPES), name(), text(), any::<[bool; 5]>(), timestamp(), of(name()), any::<[u64; 2]>()).prop_map(
+        |(scope, target, reason, [reduce_only, cancel, external, spares_closing, local], since, by, n)| HaltEntry {
             target: HaltTarget::new(scope, target),
             reason,
             reduce_only,
             since,
             cancel,
             external,
+            spares_closing,
             by,
             local,
+            heard: Heard::one("ctp1", n[0], n[1]),
         },
     )
 }
