@@ -15,11 +15,18 @@ pub enum Defect {
     Reconcile = 4,
     /// Trades are known by the venue's trade id alone.
     Trades = 5,
+    /// Some orders are answered for, and never leave for the venue: each whose number there is a multiple of
+    /// [`LOSES_EVERY`].
+    Submit = 6,
 }
+
+/// Which orders [`Defect::Submit`] loses.
+pub const LOSES_EVERY: u64 = 8;
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Defect; 5] = [Defect::Gate, Defect::Fence, Defect::Ids, Defect::Reconcile, Defect::Trades];
+    pub const ALL: [Defect; 6] =
+        [Defect::Gate, Defect::Fence, Defect::Ids, Defect::Reconcile, Defect::Trades, Defect::Submit];
 
     /// What commands and the environment variable call it.
     #[must_use]
@@ -30,6 +37,7 @@ impl Defect {
             Defect::Ids => "ids",
             Defect::Reconcile => "reconcile",
             Defect::Trades => "trades",
+            Defect::Submit => "submit",
         }
     }
 }

@@ -29,7 +29,7 @@ struct Args {
     /// Threads; each runs histories of its own
     #[arg(long)]
     threads: Option<usize>,
-    /// Plant a defect: gate, fence, ids, reconcile or trades
+    /// Plant a defect: gate, fence, ids, reconcile, trades or submit
     #[arg(long, conflicts_with = "judge")]
     defect: Option<String>,
     /// Plant each defect in turn, and fail unless each is found within --within histories

@@ -13,6 +13,7 @@ use gateway_node::engine::{
 use gateway_node::gate::Gate;
 use gateway_node::gateway::{GatewayError, VenueEvent, VenueReference};
 use gateway_node::lease::{Ask, Limit, Standing, Tenant, Terms};
+use protocol::defect::{Defect, LOSES_EVERY, is_planted};
 use protocol::journal::{Entry, Private, message_id};
 use protocol::{GatewayState, Name};
 use rand::RngExt as _;
@@ -190,6 +191,7 @@ impl Node {
         }
         out.note(|| format!("node {} dies", self.process.node));
         out.counts.crashes += 1;
+        self.drop_in_hand(out);
         self.leave_venue(out);
         self.is_up = false;
         self.is_frozen = false;
@@ -247,10 +249,23 @@ impl Node {
     }
 
     fn end_leadership(&mut self, out: &mut Outside) {
+        self.drop_in_hand(out);
         self.leave_venue(out);
         self.limit.end();
         let pause = out.between(100, 2_000);
         self.seek(out, pause);
+    }
+
+    /// A leadership ends with orders that were not written to the venue yet.
+    fn drop_in_hand(&mut self, out: &mut Outside) {
+        let Stage::Leading(leading) = &mut self.stage else { return };
+        let gated = std::iter::from_fn(|| leading.gate.pass(u64::MAX));
+        let effects = leading.todo.drain(..).map(|(_, effect)| effect).chain(gated).chain(leading.effects.drain(..));
+        let submits =
+            effects.filter_map(|effect| if let Effect::Submit(submit) = effect { Some(submit) } else { None });
+        for submit in submits.chain(leading.in_hand.take()) {
+            out.truth.on_not_written(leading.epoch, &submit.reference);
+        }
     }
 
     fn leave_venue(&mut self, out: &mut Outside) {
@@ -513,12 +528,14 @@ impl Node {
             if self.is_frozen {
                 return;
             }
-            if let Some((position, effect)) = leading.todo.pop_front() {
+            if !leading.todo.is_empty() {
                 let crash = out.swarm.crash;
                 if out.chance(crash) {
                     return self.crash(out);
                 }
-                self.perform(out, position, effect);
+                if let Some((position, effect)) = leading.todo.pop_front() {
+                    self.perform(out, position, effect);
+                }
             } else if let Some(effect) = leading.gate.pass(leading.writer.stored) {
                 self.release(out, effect);
             } else if leading.effects.is_empty() {
@@ -586,18 +603,24 @@ impl Node {
     }
 
     fn submit(&mut self, out: &mut Outside, submit: Box<Submit>) {
-        if !self.may_act(out) {
-            return;
-        }
+        let may_act = self.may_act(out);
         let now = self.now(out);
         let Stage::Leading(leading) = &mut self.stage else { return };
+        if !may_act {
+            return out.truth.on_not_written(leading.epoch, &submit.reference);
+        }
         let refused = leading
             .engine
             .before_submit(now, &submit)
             .and_then(|()| check_session(leading.session.as_ref(), &submit.reference).map_err(|error| refusal(&error)));
         if let Err(error) = refused {
+            out.truth.on_not_written(leading.epoch, &submit.reference);
             leading.engine.on_not_sent(now, &submit, error, &mut leading.effects);
             return;
+        }
+        if now.millis() > submit.deadline_ms {
+            let late = now.millis() - submit.deadline_ms;
+            out.found(format!("{} leaves for the venue {late} ms behind its deadline", submit.key.orderid));
         }
         self.check_holds_lease(out, &format!("sends {} to the venue", submit.reference));
         let in_window = out.swarm.freeze_in_window;
@@ -619,8 +642,11 @@ impl Node {
         out.truth.on_sent(&submit.reference);
         if let Some(connection) = leading.connection {
             let lost = out.swarm.command_lost;
-            if out.chance(lost) {
+            if is_planted(Defect::Submit) && submit.reference.number.is_multiple_of(LOSES_EVERY) {
+                out.note(|| format!("node {} loses {}", self.process.node, submit.reference));
+            } else if out.chance(lost) {
                 out.note(|| format!("{} vanishes on its way", submit.reference));
+                out.truth.on_vanished(&submit.reference);
             } else {
                 let input = VenueInput::Submit(submit.reference.clone(), Box::new(submit.approval.clone()));
                 out.to_venue(connection, input);

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use gateway_node::gateway::sim::counter::Session;
 use gateway_node::gateway::sim::ledger::{LedgerEntry, Refusal};
 use gateway_node::gateway::{VenueReference, VenueTrade};
+use gateway_node::reconcile::NEVER_ARRIVED;
 use protocol::defect::{Defect, is_planted};
 use protocol::event::OmsEvent;
 use protocol::journal::{Entry, Private};
@@ -42,6 +43,13 @@ pub struct Truth {
     pub stale: u64,
     /// Entries of leaders that had been replaced.
     pub voided: u64,
+    /// References of what was written to the venue and did not get there, or was refused there unseen.
+    vanished: HashSet<Name>,
+    /// References of what a leader had in hand when it ended, or would not send any more: with its epoch. Its successors
+    /// may say that it never arrived, and only they.
+    not_written: HashMap<Name, u64>,
+    /// What the journal says never arrived: id, reference, and the epoch that says so.
+    never_arrived: Vec<(OrderId, Name, u64)>,
 }
 
 impl Truth {
@@ -87,9 +95,9 @@ impl Truth {
             Entry::Private(Private::LeaderStarted { epoch, .. }) => self.epoch = *epoch,
             Entry::Private(_) => {}
             Entry::Event(event) => {
-                let (id, status, reference) = match &event.data {
-                    OmsEvent::Order(order) => (&order.orderid, order.status, &order.venue_reference),
-                    OmsEvent::Quote(quote) => (&quote.quoteid, quote.status, &quote.venue_reference),
+                let (id, status, reference, reason) = match &event.data {
+                    OmsEvent::Order(o) => (&o.orderid, o.status, &o.venue_reference, &o.reason),
+                    OmsEvent::Quote(q) => (&q.quoteid, q.status, &q.venue_reference, &q.reason),
                     OmsEvent::Trade(trade) => {
                         self.trades_told.0 += 1;
                         self.trades_told.1 += trade.volume;
@@ -98,6 +106,9 @@ impl Truth {
                     OmsEvent::Position(_) | OmsEvent::Account(_) => return,
                 };
                 self.intents.extend(reference.clone());
+                if reason.as_deref() == Some(NEVER_ARRIVED) {
+                    self.never_arrived.push((id.clone(), reference.clone().unwrap_or_default(), epoch));
+                }
                 if status == OrderStatus::Rejected {
                     self.rejected.insert(id.clone());
                     if self.accepted.contains_key(id) {
@@ -112,6 +123,36 @@ impl Truth {
     pub fn on_sent(&mut self, reference: &VenueReference) {
         if !self.intents.contains(reference.to_string().as_str()) {
             self.found(format!("{reference} is sent to the venue before the journal has stored it"));
+        }
+    }
+
+    /// What was written to the venue did not get there.
+    pub fn on_vanished(&mut self, reference: &VenueReference) {
+        self.vanished.insert(reference.to_string().into());
+    }
+
+    /// The leader of this epoch ends with it in hand, or would not send it.
+    pub fn on_not_written(&mut self, epoch: u64, reference: &VenueReference) {
+        self.not_written.insert(reference.to_string().into(), epoch);
+    }
+
+    /// How many intents are said never to have arrived.
+    #[must_use]
+    pub fn never_arrived(&self) -> usize {
+        self.never_arrived.len()
+    }
+
+    /// In the end: whatever is said never to have arrived really vanished, or its leader ended before it was written.
+    /// Otherwise a node answered for an order, and lost it itself.
+    pub fn check_never_arrived(&mut self) {
+        let is_explained = |reference: &Name, epoch: u64| {
+            self.vanished.contains(reference) || self.not_written.get(reference).is_some_and(|ended| *ended < epoch)
+        };
+        let lost = self.never_arrived.iter().find(|(_, reference, epoch)| !is_explained(reference, *epoch));
+        if let Some((id, reference, _)) = lost.cloned() {
+            self.found(format!(
+                "{id} is told never to have arrived as {reference}, and nothing kept it from the venue"
+            ));
         }
     }
 
@@ -133,8 +174,11 @@ impl Truth {
                     standing.status = *status;
                 }
             }
-            LedgerEntry::Refused { why: Refusal::StaleSession, .. }
-            | LedgerEntry::CancelRefused { why: Refusal::StaleSession, .. } => self.stale += 1,
+            LedgerEntry::Refused { why: Refusal::StaleSession, reference, .. } => {
+                self.stale += 1;
+                self.on_vanished(reference);
+            }
+            LedgerEntry::CancelRefused { why: Refusal::StaleSession, .. } => self.stale += 1,
             LedgerEntry::Refused { reference, why, .. } => {
                 self.found(format!("the venue refused {reference} at the door: {why}"));
             }

@@ -288,9 +288,8 @@ impl World {
             }
             check_client(out, client, state, &replayed.days);
         }
-        let never =
-            state.orders().values().filter(|o| o.reason.as_deref() == Some(gateway_node::reconcile::NEVER_ARRIVED));
-        out.counts.never_arrived = never.count() as u64;
+        out.truth.check_never_arrived();
+        out.counts.never_arrived = out.truth.never_arrived() as u64;
     }
 
     /// What is stored reads back from its bytes.
