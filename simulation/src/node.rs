@@ -15,7 +15,7 @@ use gateway_node::gateway::{GatewayError, VenueEvent, VenueReference};
 use gateway_node::lease::{Ask, Limit, Standing, Tenant, Terms};
 use protocol::defect::{Defect, LOSES_EVERY, is_planted};
 use protocol::journal::{Entry, Private, message_id};
-use protocol::{GatewayState, Name};
+use protocol::{GatewayState, Name, Timestamp};
 use rand::RngExt as _;
 
 use crate::journal_server::{Expected, Last, Stored};
@@ -37,6 +37,8 @@ pub struct Node {
     inbox: VecDeque<NodeInput>,
     /// When its clock that never jumps began.
     started: Duration,
+    /// What the machine's clock showed then.
+    wall_at_start: Timestamp,
     /// How far its wall clock is from the true one, in milliseconds.
     pub wall_offset_ms: i64,
     tenant: Tenant,
@@ -92,6 +94,7 @@ impl Node {
             is_frozen: false,
             inbox: VecDeque::new(),
             started: Duration::ZERO,
+            wall_at_start: first_instant(),
             wall_offset_ms,
             tenant: Tenant::new("", TERMS),
             limit: Limit::default(),
@@ -144,9 +147,17 @@ impl Node {
         }
     }
 
-    fn now(&self, out: &Outside) -> Now {
+    /// What the machine's clock shows, steps and all.
+    fn machine_clock(&self, out: &Outside) -> Timestamp {
         let wall = first_instant() + chrono::TimeDelta::from_std(out.now).unwrap_or_default();
-        Now { wall: wall + chrono::TimeDelta::milliseconds(self.wall_offset_ms), mono: self.mono(out) }
+        wall + chrono::TimeDelta::milliseconds(self.wall_offset_ms)
+    }
+
+    /// The process's clock: never behind what has gone by since it started.
+    fn now(&self, out: &Outside) -> Now {
+        let mono = self.mono(out);
+        let floor = self.wall_at_start + chrono::TimeDelta::from_std(mono).unwrap_or_default();
+        Now { wall: self.machine_clock(out).max(floor), mono }
     }
 
     fn mono(&self, out: &Outside) -> Duration {
@@ -167,6 +178,7 @@ impl Node {
         self.is_up = true;
         self.is_frozen = false;
         self.started = out.now;
+        self.wall_at_start = self.machine_clock(out);
         self.inbox.clear();
         self.seek(out, Duration::ZERO);
         let first = out.between(0, 1_000);
@@ -460,9 +472,8 @@ impl Node {
         let may_act = self.limit.may_act(now.mono);
         let Stage::Leading(leading) = &mut self.stage else { return };
         leading.engine.on_timer(now, &mut leading.effects);
-        let epoch = leading.epoch;
         if may_act {
-            out.heartbeat(epoch);
+            out.heartbeat(leading.epoch, leading.writer.stored);
         }
         self.carry_on(out);
     }
@@ -738,8 +749,8 @@ impl Node {
                 out.found(format!("the node counts {} entries, the journal {last}", engine.journal_seq()));
             }
         }
-        if short.days != long.days {
-            out.found("what is remembered of earlier days differs with where the journal is read from");
+        if short.days != long.days || short.counters != long.counters {
+            out.found("what is remembered and counted differs with where the journal is read from");
         }
         short
     }

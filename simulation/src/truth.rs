@@ -199,3 +199,38 @@ impl Truth {
         self.standings.insert(reference.clone(), Standing { status: OrderStatus::NotTraded, traded: 0.0 });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::{Direction, Event, Exchange, InstrumentId, Offset, OrderRequest};
+
+    fn never_arrived(truth: &mut Truth, epoch: u64) {
+        let rb = InstrumentId::new("rb2410", Exchange::SHFE);
+        let mut order =
+            OrderRequest::limit(rb, Direction::Long, Offset::Open, 1.0, 1.0).to_order(&"sim1".into(), &"o".into());
+        (order.orderid, order.venue_reference) = (OrderId::new("a"), Some("1/1".into()));
+        (order.status, order.reason) = (OrderStatus::Rejected, Some(NEVER_ARRIVED.to_owned()));
+        let time = chrono::DateTime::UNIX_EPOCH.fixed_offset();
+        let event = Event { gateway: "sim1".into(), epoch, seq: 1, time, data: OmsEvent::Order(order) };
+        truth.on_stored(epoch, &Entry::Event(Box::new(event)));
+    }
+
+    /// Whether it is found that an intent is said, under epoch 2, never to have arrived.
+    fn is_found(before: impl FnOnce(&mut Truth, &VenueReference)) -> bool {
+        let mut truth = Truth::default();
+        before(&mut truth, &VenueReference { session: "1".into(), number: 1 });
+        never_arrived(&mut truth, 2);
+        truth.check_never_arrived();
+        truth.finding().is_some()
+    }
+
+    #[test]
+    fn an_intent_never_arrives_only_if_something_kept_it_from_the_venue() {
+        assert!(is_found(|_, _| {}));
+        assert!(is_found(|truth, reference| truth.on_sent(reference)), "sent, and not vanished");
+        assert!(!is_found(Truth::on_vanished));
+        assert!(!is_found(|truth, reference| truth.on_not_written(1, reference)), "its leader ended");
+        assert!(is_found(|truth, reference| truth.on_not_written(2, reference)), "its leader itself says so");
+    }
+}

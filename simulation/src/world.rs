@@ -279,10 +279,8 @@ impl World {
         let state = engine.state();
         let out = &mut self.out;
         check_venue(out, state, &replayed.days);
-        for client in &mut self.clients {
-            let owner = client.owner.clone();
-            client.mirror.refill(out, &owner);
-            let mine = state.filtered(&owner);
+        for client in &self.clients {
+            let mine = state.filtered(&client.owner);
             if client.mirror.state != mine {
                 out.found(format!("a mirror differs from the node: {}", difference(&client.mirror.state, &mine)));
             }
