@@ -28,7 +28,7 @@ const SETTLING: Duration = millis(5_000);
 /// Longest wait for one answer to a look-up.
 const LOOK_UP: Duration = millis(2_000);
 /// A node's clock must be this far past the deadline before "no such order" is believed.
-const MARGIN_MS: i64 = 250;
+pub const MARGIN_MS: i64 = 250;
 
 /// What is wanted.
 #[derive(Debug, Clone)]

@@ -18,6 +18,7 @@ use protocol::journal::{Entry, Private, message_id};
 use protocol::{GatewayState, Name, Timestamp};
 use rand::RngExt as _;
 
+use crate::client::MARGIN_MS;
 use crate::journal_server::{Expected, Last, Stored};
 use crate::lease_server::LeaseAnswer;
 use crate::outside::{MAX_AGE, Outside};
@@ -179,6 +180,8 @@ impl Node {
         self.is_frozen = false;
         self.started = out.now;
         self.wall_at_start = self.machine_clock(out);
+        let clock = self.wall_at_start;
+        out.note(|| format!("node {} starts, and its clock shows {clock}", self.process.node));
         self.inbox.clear();
         self.seek(out, Duration::ZERO);
         let first = out.between(0, 1_000);
@@ -518,6 +521,12 @@ impl Node {
 
     fn on_call(&mut self, out: &mut Outside, id: CallId, owner: Name, deadline_ms: Option<i64>, request: Request) {
         let now = self.now(out);
+        match &request {
+            Request::GetStatus => out.truth.on_clock_told(now.millis()),
+            Request::SendOrder(order) => out.truth.on_asked_to_send(&order.orderid, now.millis(), MARGIN_MS),
+            Request::SendQuote(quote) => out.truth.on_asked_to_send(&quote.quoteid, now.millis(), MARGIN_MS),
+            _ => {}
+        }
         let Stage::Leading(leading) = &mut self.stage else { return };
         leading.next_reply += 1;
         let reply = ReplyTo(leading.next_reply);

@@ -48,6 +48,10 @@ pub struct Truth {
     /// References of what a leader had in hand when it ended, or would not send any more: with its epoch. Its successors
     /// may say that it never arrived, and only they.
     not_written: HashMap<Name, u64>,
+    /// The latest time that a leader has told of its clock, in milliseconds since 1970.
+    clock_told_ms: i64,
+    /// What came to a leader whose clock was behind that, by more than clients allow for.
+    taken_behind: HashSet<OrderId>,
     /// What the journal says never arrived: id, reference, and the epoch that says so.
     never_arrived: Vec<(OrderId, Name, u64)>,
 }
@@ -124,6 +128,25 @@ impl Truth {
         if !self.intents.contains(reference.to_string().as_str()) {
             self.found(format!("{reference} is sent to the venue before the journal has stored it"));
         }
+    }
+
+    /// A leader tells what its clock shows.
+    pub fn on_clock_told(&mut self, ms: i64) {
+        self.clock_told_ms = self.clock_told_ms.max(ms);
+    }
+
+    /// An order comes to a leader whose clock shows this. Behind what another leader, or an earlier life of the same
+    /// node, has told, a deadline that had passed has not passed any more.
+    pub fn on_asked_to_send(&mut self, id: &OrderId, ms: i64, margin_ms: i64) {
+        if ms.saturating_add(margin_ms) < self.clock_told_ms {
+            self.taken_behind.insert(id.clone());
+        }
+    }
+
+    /// Whether it came to a leader whose clock was behind what had been told.
+    #[must_use]
+    pub fn was_taken_behind(&self, id: &OrderId) -> bool {
+        self.taken_behind.contains(id)
     }
 
     /// What was written to the venue did not get there.

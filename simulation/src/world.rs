@@ -215,7 +215,9 @@ impl World {
             }
             Fault::StepClock => {
                 let node = out.rng.random_range(0..nodes.len());
-                nodes[node].wall_offset_ms += out.rng.random_range(-20_000..20_000);
+                let step_ms = out.rng.random_range(-20_000..20_000);
+                out.note(|| format!("the clock of node {node} steps by {step_ms} ms"));
+                nodes[node].wall_offset_ms += step_ms;
             }
             // A venue lists what ended with the last day only: somebody must have seen that before the next one begins.
             Fault::NextDay => {
@@ -388,7 +390,10 @@ fn check_client(out: &mut Outside, client: &Client, state: &OmsState, days: &Day
             }
             Some(Outcome::NotExecuted(why)) => {
                 out.counts.not_executed += 1;
-                if is_at_venue {
+                // Known, and counted: clocks are compared within one process's life only.
+                if is_at_venue && out.swarm.clocks_step && out.truth.was_taken_behind(ticket.id()) {
+                    out.counts.taken_behind += 1;
+                } else if is_at_venue {
                     out.found(format!("a client takes {} for not executed ({why}), and the venue has it", ticket.id()));
                 }
             }
