@@ -1,6 +1,9 @@
 //! Defects that can be planted, to prove that the simulation and the chaos runner would find them. Only a build with
 //! the feature `planted-defects` has any; in every other build the question is answered `false` at compile time.
 
+#[cfg(all(feature = "planted-defects", not(debug_assertions)))]
+compile_error!("planted-defects is for judging the judges: a release build must never have it; leave out the feature");
+
 /// What can be broken on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -48,6 +51,12 @@ impl Defect {
 #[inline]
 pub const fn is_planted(_: Defect) -> bool {
     false
+}
+
+/// The defect that is planted in this process.
+#[must_use]
+pub fn planted() -> Option<Defect> {
+    Defect::ALL.into_iter().find(|defect| is_planted(*defect))
 }
 
 #[cfg(feature = "planted-defects")]
