@@ -32,7 +32,7 @@ pub fn table(outcome: &Outcome, kinds: &[Fault]) -> String {
     row("sessions at the venue", outcome.evidence.venue.sessions.to_string());
     row("entries of replaced leaders, void", outcome.evidence.journal.void.to_string());
     row("refused by the venue as stale", outcome.evidence.venue.refused_as_stale.to_string());
-    row("intents that never arrived, as they may", outcome.evidence.journal.never_arrived.len().to_string());
+    row("intents given up as never arrived", outcome.evidence.journal.never_arrived.len().to_string());
     let margins = outcome.evidence.arrivals().map(|(taken, deadline)| (deadline - taken.at_us) / 1_000);
     row("least time left at the venue, ms", margins.min().map_or("none".to_owned(), |least| least.to_string()));
     let takeovers = |of: fn(Fault) -> bool| {

@@ -522,9 +522,13 @@ impl Node {
     fn on_call(&mut self, out: &mut Outside, id: CallId, owner: Name, deadline_ms: Option<i64>, request: Request) {
         let now = self.now(out);
         match &request {
-            Request::GetStatus => out.truth.on_clock_told(now.millis()),
-            Request::SendOrder(order) => out.truth.on_asked_to_send(&order.orderid, now.millis(), MARGIN_MS),
-            Request::SendQuote(quote) => out.truth.on_asked_to_send(&quote.quoteid, now.millis(), MARGIN_MS),
+            Request::GetStatus => out.truth.on_clock_told(self.process, now.millis()),
+            Request::SendOrder(order) => {
+                out.truth.on_asked_to_send(self.process, &order.orderid, now.millis(), MARGIN_MS)
+            }
+            Request::SendQuote(quote) => {
+                out.truth.on_asked_to_send(self.process, &quote.quoteid, now.millis(), MARGIN_MS)
+            }
             _ => {}
         }
         let Stage::Leading(leading) = &mut self.stage else { return };

@@ -12,6 +12,8 @@ use protocol::event::OmsEvent;
 use protocol::journal::{Entry, Private};
 use protocol::{Name, OrderId, OrderStatus};
 
+use crate::step::Process;
+
 /// How an order or a quote really stands at the venue.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Standing {
@@ -48,9 +50,9 @@ pub struct Truth {
     /// References of what a leader had in hand when it ended, or would not send any more: with its epoch. Its successors
     /// may say that it never arrived, and only they.
     not_written: HashMap<Name, u64>,
-    /// The latest time that a leader has told of its clock, in milliseconds since 1970.
-    clock_told_ms: i64,
-    /// What came to a leader whose clock was behind that, by more than clients allow for.
+    /// The latest time that each process has told of its clock, in milliseconds since 1970; by node and life.
+    clock_told_ms: BTreeMap<(usize, u32), i64>,
+    /// What came to a leader whose clock was behind what another process had told, by more than clients allow for.
     taken_behind: HashSet<OrderId>,
     /// What the journal says never arrived: id, reference, and the epoch that says so.
     never_arrived: Vec<(OrderId, Name, u64)>,
@@ -131,14 +133,18 @@ impl Truth {
     }
 
     /// A leader tells what its clock shows.
-    pub fn on_clock_told(&mut self, ms: i64) {
-        self.clock_told_ms = self.clock_told_ms.max(ms);
+    pub fn on_clock_told(&mut self, Process { node, life }: Process, ms: i64) {
+        let told = self.clock_told_ms.entry((node, life)).or_insert(ms);
+        *told = ms.max(*told);
     }
 
     /// An order comes to a leader whose clock shows this. Behind what another leader, or an earlier life of the same
     /// node, has told, a deadline that had passed has not passed any more.
-    pub fn on_asked_to_send(&mut self, id: &OrderId, ms: i64, margin_ms: i64) {
-        if ms.saturating_add(margin_ms) < self.clock_told_ms {
+    /// What it has told itself binds it.
+    pub fn on_asked_to_send(&mut self, Process { node, life }: Process, id: &OrderId, ms: i64, margin_ms: i64) {
+        let latest = ms.saturating_add(margin_ms);
+        let is_own_word = self.clock_told_ms.get(&(node, life)).is_some_and(|told| latest < *told);
+        if !is_own_word && self.clock_told_ms.values().any(|told| latest < *told) {
             self.taken_behind.insert(id.clone());
         }
     }
