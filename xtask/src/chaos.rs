@@ -70,7 +70,7 @@ const DEFECTS: [Provoked; 6] = [
     Provoked {
         name: "trades",
         faults: "kill a client,kill a standby",
-        says: &["lost: trade ", " was filled at the venue, the journal lacks it"],
+        says: &["lost: ", ": its trades in the journal are ", " lots, the order says "],
     },
     Provoked { name: "submit", faults: "kill a client,kill a standby", says: &["lost: ", ": the node lost it"] },
 ];
@@ -218,6 +218,8 @@ mod tests {
         let finding = "duplicated: c1-1-7: the venue took it as 3/1 and 4/2";
         assert!(says_all(finding, DEFECTS[2].says));
         assert!(!says_all(finding, DEFECTS[0].says) && !says_all(finding, &[]));
+        let trades = "lost: c1-1-152: its trades in the journal are 0 lots, the order says 1";
+        assert!(says_all(trades, DEFECTS[4].says) && !says_all(trades, DEFECTS[5].says));
         assert!(!says_all("    c1 5 duplicated: x: the venue took it as 3/1 and 4/2", DEFECTS[2].says));
     }
 
