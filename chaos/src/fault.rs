@@ -33,6 +33,10 @@ faults! {
     KillStandby = "kill a standby node",
     /// SIGSTOP of the leading node for longer than its lease, then SIGCONT.
     FreezeLeader = "freeze the leading node past its lease",
+    /// SIGSTOP of the leading node for a part of its lease, then SIGCONT: it may go on leading.
+    FreezeLeaderBriefly = "freeze the leading node briefly",
+    /// SIGSTOP of a node that stands by, then SIGCONT.
+    FreezeStandby = "freeze a standby node",
     /// SIGTERM of the leading node: it drains; it is started again.
     StopLeader = "stop the leading node",
     /// SIGKILL of one of the brokers, which is started again.
@@ -55,6 +59,8 @@ faults! {
     StallClient = "stall a client from the brokers",
     /// SIGKILL of a client, which is started again.
     KillClient = "kill a client",
+    /// SIGSTOP of a client, then SIGCONT.
+    FreezeClient = "freeze a client",
     /// SIGKILL of the venue, which is started again.
     KillVenue = "kill the venue",
     /// The venue drops its connections.
@@ -83,10 +89,16 @@ faults! {
 }
 
 impl Fault {
-    /// Whether another node (or the same one again) must take over before orders are taken.
+    /// Whether the leader fails without a word: somebody must notice before orders are taken again.
     #[must_use]
-    pub const fn ends_a_leadership(self) -> bool {
-        matches!(self, Fault::KillLeader | Fault::FreezeLeader | Fault::StopLeader)
+    pub const fn fails_the_leader(self) -> bool {
+        matches!(self, Fault::KillLeader | Fault::FreezeLeader)
+    }
+
+    /// Whether an order that has had its last look may wait on its way to the venue until this is healed.
+    #[must_use]
+    pub const fn holds_up_orders(self) -> bool {
+        matches!(self, Fault::FreezeLeader | Fault::FreezeLeaderBriefly | Fault::StallNodeVenue)
     }
 }
 
@@ -132,6 +144,11 @@ impl Iterator for Schedule {
         let hold = match fault {
             // Long enough that another node leads when it wakes up, and sometimes only just.
             Fault::FreezeLeader => self.lease + Duration::from_millis(self.rng.random_range(300..2_500)),
+            // Some go on leading, of some the lease has run out by then.
+            Fault::FreezeLeaderBriefly => self.lease.mul_f64(self.rng.random_range(0.2..0.9)),
+            Fault::FreezeStandby => self.lease.mul_f64(self.rng.random_range(0.2..2.0)),
+            // Some outlast the deadlines of its orders.
+            Fault::FreezeClient => Duration::from_millis(self.rng.random_range(500..5_000)),
             Fault::FreezeBroker => Duration::from_millis(self.rng.random_range(500..3_000)),
             Fault::StallNodeBrokers | Fault::CutNodeBrokers => {
                 // Some outlast the lease, some do not.
@@ -163,8 +180,10 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_leader_sleeps_past_its_lease() {
+    fn a_frozen_leader_sleeps_past_its_lease_or_wakes_before() {
         let frozen = Schedule::new(3, &[Fault::FreezeLeader], LEASE).take(100);
         assert!(frozen.into_iter().all(|strike| strike.hold > LEASE));
+        let briefly = Schedule::new(3, &[Fault::FreezeLeaderBriefly], LEASE).take(100);
+        assert!(briefly.into_iter().all(|strike| strike.hold < LEASE));
     }
 }

@@ -1,12 +1,15 @@
 //! What a gateway's journal holds, read from the stream itself: no node is asked.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use futures::TryStreamExt as _;
+use gateway_node::gateway::VenueReference;
+use gateway_node::reconcile::NEVER_ARRIVED;
 use protocol::journal::{Entry, HEADER_MESSAGE_ID, Private, decode_entry, parse_message_id};
-use protocol::{OmsEvent, OmsState, subject};
+use protocol::{Event, OmsEvent, OmsState, OrderId, subject};
 
 /// Longest wait for the next entry.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,10 +25,34 @@ pub struct Journal {
     pub void: u64,
     /// Entries that do not read, and why.
     pub unreadable: Vec<String>,
-    /// How many leaders there were.
-    pub epochs: u64,
+    /// Every leader: its epoch, and when it started by its own clock, in microseconds since 1970.
+    pub leaders: Vec<(u64, i64)>,
+    /// What became an intent, by the client's id.
+    pub intents: BTreeMap<OrderId, Intent>,
+    /// What was said never to have reached the venue, in the journal's order.
+    pub never_arrived: Vec<NeverArrived>,
     /// The highest of their epochs.
     epoch: u64,
+}
+
+/// An order or a quote as it was first journalled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// Under which epoch.
+    pub epoch: u64,
+    /// Its number in its session at the venue; none, if it was refused before it got one.
+    pub reference: Option<VenueReference>,
+    /// Not to be sent later than this, in microseconds since 1970.
+    pub deadline_us: Option<i64>,
+}
+
+/// An intent that a node gave up, because the venue does not list it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NeverArrived {
+    /// The client's id.
+    pub id: OrderId,
+    /// When the node said so, by its clock, in microseconds since 1970.
+    pub at_us: i64,
 }
 
 impl Journal {
@@ -36,10 +63,13 @@ impl Journal {
             return;
         }
         match entry {
-            Entry::Event(event) => self.apply(sequence, event.data),
-            Entry::Private(Private::LeaderStarted { epoch, .. }) => {
+            Entry::Event(event) => {
+                self.note(epoch, &event);
+                self.apply(sequence, event.data);
+            }
+            Entry::Private(Private::LeaderStarted { epoch, time, .. }) => {
                 self.epoch = epoch;
-                self.epochs += 1;
+                self.leaders.push((epoch, time.timestamp_micros()));
             }
             Entry::Private(Private::Snapshot(page)) => {
                 for event in page.events {
@@ -47,6 +77,22 @@ impl Journal {
                 }
             }
             Entry::Private(_) => {}
+        }
+    }
+
+    fn note(&mut self, epoch: u64, event: &Event<OmsEvent>) {
+        let (id, reference, deadline, reason) = match &event.data {
+            OmsEvent::Order(o) => (&o.orderid, &o.venue_reference, o.deadline, &o.reason),
+            OmsEvent::Quote(q) => (&q.quoteid, &q.venue_reference, q.deadline, &q.reason),
+            OmsEvent::Trade(_) | OmsEvent::Position(_) | OmsEvent::Account(_) => return,
+        };
+        self.intents.entry(id.clone()).or_insert_with(|| Intent {
+            epoch,
+            reference: reference.as_ref().and_then(|text| text.parse().ok()),
+            deadline_us: deadline.map(|deadline| deadline.timestamp_micros()),
+        });
+        if reason.as_deref() == Some(NEVER_ARRIVED) {
+            self.never_arrived.push(NeverArrived { id: id.clone(), at_us: event.time.timestamp_micros() });
         }
     }
 
@@ -103,7 +149,7 @@ pub async fn read(client: async_nats::Client, gateway: &str) -> anyhow::Result<J
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::{Direction, Event, Exchange, InstrumentId, Offset, OrderRequest};
+    use protocol::{Direction, Exchange, InstrumentId, Offset, OrderRequest};
 
     #[test]
     fn what_a_replaced_leader_still_wrote_is_void() {
@@ -122,7 +168,7 @@ mod tests {
         {
             journal.take(sequence, epoch, entry);
         }
-        assert_eq!((journal.void, journal.epochs, journal.state.orders().len()), (1, 2, 2));
+        assert_eq!((journal.void, journal.leaders.len(), journal.state.orders().len()), (1, 2, 2));
         assert_eq!(journal.events.iter().map(|(sequence, _)| *sequence).collect::<Vec<_>>(), [2, 5]);
     }
 }

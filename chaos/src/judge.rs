@@ -29,8 +29,21 @@ pub struct Evidence {
     pub mirrors: Vec<(String, Listing)>,
     /// The owner that all clients trade under.
     pub owner: Name,
+    /// From when to when something stood between a node's last look at a deadline and the venue: the process was stopped,
+    /// or its line to the venue. In microseconds since 1970.
+    pub stalls: Vec<(i64, i64)>,
     /// Whether everything came to an end: otherwise what is open may just be under way, and is nobody's fault.
     pub is_at_rest: bool,
+}
+
+impl Evidence {
+    /// What came to the venue and had a deadline: in microseconds since 1970.
+    pub fn arrivals(&self) -> impl Iterator<Item = (&Taken, i64)> {
+        self.venue.taken.iter().filter_map(|taken| {
+            let deadline = self.journal.intents.get(&taken.memo)?.deadline_us?;
+            Some((taken, deadline))
+        })
+    }
 }
 
 /// What is wrong.
@@ -57,6 +70,9 @@ pub struct Finding {
 
 /// The reason that the venue gives when it was told to lie (a fault): then an end is no end.
 const LIE: &str = "said to be over before its fill (a fault)";
+/// How much later than its deadline an order may come to the venue: the adapter gives up what it could not write within
+/// this time, in microseconds.
+const WAY_US: i64 = 1_000_000;
 
 /// Judges. Nothing found: nothing was lost, duplicated or mismatched.
 #[must_use]
@@ -66,6 +82,8 @@ pub fn judge(evidence: &Evidence) -> Vec<Finding> {
     bench.receipts();
     bench.orders_of_the_venue();
     bench.ends();
+    bench.never_arrived();
+    bench.late();
     if evidence.is_at_rest {
         bench.orders_of_the_journal();
         bench.trades();
@@ -261,6 +279,55 @@ impl<'a> Bench<'a> {
             }
             if matches!(status, OrderStatus::Rejected | OrderStatus::Cancelled) && reason.as_deref() != Some(LIE) {
                 ends.insert((id, is_quote), (*sequence, status, traded));
+            }
+        }
+    }
+
+    /// What a node says never to have arrived was kept from the venue by something. A connection loses nothing that was
+    /// written before something else that came, and a snapshot is asked for behind everything that was written.
+    fn never_arrived(&mut self) {
+        let evidence = self.evidence;
+        for gone in &evidence.journal.never_arrived {
+            let Some(intent) = evidence.journal.intents.get(&gone.id) else { continue };
+            let Some(reference) = intent.reference.as_ref().filter(|_| !self.taken.contains_key(&gone.id)) else {
+                continue;
+            };
+            if evidence.venue.in_force_at(gone.at_us) == Some(&reference.session) {
+                let what =
+                    format!("given up as never arrived under {reference}, a session that stood: the node lost it");
+                self.find(Wrong::Lost, &gone.id, what);
+                continue;
+            }
+            // One that was cancelled first, or whose time was over, was not written.
+            let in_time = |at: i64| intent.deadline_us.is_some_and(|deadline| at < deadline);
+            if let Some(at) = evidence.venue.overtaken_at(reference)
+                && in_time(at)
+                && !self.was_cancelled(&gone.id)
+            {
+                let what = format!("never arrived as {reference}, and what was sent behind it did: the node lost it");
+                self.find(Wrong::Lost, &gone.id, what);
+            }
+        }
+    }
+
+    /// Whether any client wanted it cancelled.
+    fn was_cancelled(&self, id: &OrderId) -> bool {
+        let lines = self.evidence.diaries.iter().flat_map(|(_, lines)| lines);
+        lines.into_iter().any(|line| matches!(&line.note, Note::Cancelling { id: of } if of == id))
+    }
+
+    /// No order comes to the venue behind its deadline, unless something stood on its last way.
+    fn late(&mut self) {
+        let evidence = self.evidence;
+        for (taken, deadline) in evidence.arrivals() {
+            let is_explained = evidence.stalls.iter().any(|(from, to)| *from <= taken.at_us && deadline <= to + WAY_US);
+            if taken.at_us > deadline + WAY_US && !is_explained {
+                let late = (taken.at_us - deadline) / 1_000;
+                self.find(
+                    Wrong::Mismatched,
+                    &taken.memo,
+                    format!("it came to the venue {late} ms behind its deadline"),
+                );
             }
         }
     }

@@ -11,10 +11,12 @@ use chaos::site::Plan;
 use chaos::{report, trader};
 use clap::{Parser, Subcommand};
 use rand::{Rng, SeedableRng};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Something was lost, duplicated or mismatched.
 const FOUND: u8 = 1;
+/// Nothing is wrong, but leaders were replaced too slowly.
+const SLOW: u8 = 3;
 /// The run did not come to a judgement, or proves nothing.
 const FAILED: u8 = 2;
 
@@ -28,7 +30,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start everything, strike, judge; exit code 1 if something is wrong, 2 if the run proves nothing
+    /// Start everything, strike, judge; exit code 1 if something is wrong, 2 if the run proves nothing, 3 if takeovers
+    /// took more than twice the lease at the median
     Run(RunArgs),
     /// Trade without pause, as `run` tells on standard input
     Client(trader::ClientArgs),
@@ -113,10 +116,11 @@ async fn judged(args: RunArgs) -> anyhow::Result<ExitCode> {
         seed,
     };
     println!("seed {seed}, everything in {}", directory.display());
+    let asked = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
     // Whatever ends this, the installation is dropped with the future, and with it every process.
     let ended = tokio::select! {
         ended = run(plan, &kinds, length) => ended,
-        () = interrupted() => Err(anyhow::anyhow!("interrupted")),
+        () = interrupted(asked) => Err(anyhow::anyhow!("interrupted")),
     };
     let kept = || format!("seed {seed}; everything is kept in {}", directory.display());
     let outcome = ended.with_context(kept)?;
@@ -138,6 +142,10 @@ fn verdict(outcome: &Outcome, kinds: &[Fault]) -> anyhow::Result<ExitCode> {
     // A run that was cut short by --rounds owes no kind.
     let owed = if outcome.rounds.len() >= kinds.len() { kinds } else { &[] };
     outcome.check_proves_something(owed)?;
+    if let Some(median) = outcome.too_slow() {
+        println!("too slow: {median} ms at the median until a failed leader was replaced, more than twice the lease");
+        return Ok(ExitCode::from(SLOW));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -153,13 +161,12 @@ fn kinds(words: &[String]) -> anyhow::Result<Vec<Fault>> {
     Ok(Fault::ALL.iter().copied().filter(is_meant).collect())
 }
 
-async fn interrupted() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
+/// Ctrl-C, SIGTERM, or a terminal that is closed.
+async fn interrupted(mut asked: [Signal; 3]) {
+    let [interrupt, terminate, hangup] = &mut asked;
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
     }
 }

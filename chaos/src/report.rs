@@ -28,22 +28,23 @@ pub fn table(outcome: &Outcome, kinds: &[Fault]) -> String {
     row("orders and quotes sent", outcome.sent().to_string());
     row("outcomes unknown at first, then resolved", outcome.unknown().to_string());
     row("trades", outcome.evidence.venue.trades.len().to_string());
-    row("leaderships", outcome.evidence.journal.epochs.to_string());
+    row("leaderships", outcome.evidence.journal.leaders.len().to_string());
     row("sessions at the venue", outcome.evidence.venue.sessions.to_string());
     row("entries of replaced leaders, void", outcome.evidence.journal.void.to_string());
     row("refused by the venue as stale", outcome.evidence.venue.refused_as_stale.to_string());
-    let mut takeovers: Vec<i64> = outcome
-        .rounds
-        .iter()
-        .filter(|round| round.fault.ends_a_leadership())
-        .map(|round| round.recovered_us / 1_000)
-        .collect();
-    takeovers.sort_unstable();
-    let shown = match (percentile(&takeovers, 50), percentile(&takeovers, 99), takeovers.last()) {
-        (Some(median), Some(p99), Some(max)) => format!("{median} / {p99} / {max}"),
-        _ => "none".to_owned(),
+    row("intents given up as never arrived", outcome.evidence.journal.never_arrived.len().to_string());
+    let margins = outcome.evidence.arrivals().map(|(taken, deadline)| (deadline - taken.at_us) / 1_000);
+    row("least time left at the venue, ms", margins.min().map_or("none".to_owned(), |least| least.to_string()));
+    let takeovers = |of: fn(Fault) -> bool| {
+        let sorted = outcome.takeovers(of);
+        match (percentile(&sorted, 50), percentile(&sorted, 99), sorted.last()) {
+            (Some(median), Some(p99), Some(max)) => format!("{median} / {p99} / {max}"),
+            _ => "none".to_owned(),
+        }
     };
-    row("takeover, ms (median / p99 / max)", shown);
+    row("leader killed or frozen, takeovers", outcome.takeovers(Fault::fails_the_leader).len().to_string());
+    row("  to the first order, ms (median / p99 / max)", takeovers(Fault::fails_the_leader));
+    row("leader asked to stop, ms (the same)", takeovers(|fault| fault == Fault::StopLeader));
     for wrong in [Wrong::Lost, Wrong::Duplicated, Wrong::Mismatched] {
         row(name(wrong), count(&outcome.findings, wrong).to_string());
     }
@@ -88,7 +89,8 @@ fn count(findings: &[Finding], wrong: Wrong) -> usize {
 }
 
 /// The smallest value that so many percent do not exceed; the values are sorted.
-fn percentile(sorted: &[i64], percent: usize) -> Option<i64> {
+#[must_use]
+pub fn percentile(sorted: &[i64], percent: usize) -> Option<i64> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied()
 }

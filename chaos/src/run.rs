@@ -16,6 +16,7 @@ use crate::flight::under_way;
 use crate::journal;
 use crate::judge::{Evidence, Finding, judge};
 use crate::listing::Listing;
+use crate::report::percentile;
 use crate::site::{GATEWAY, LEASE, Plan, Site};
 use crate::strike::strike;
 use crate::trader::Command;
@@ -52,6 +53,9 @@ pub struct Round {
     pub at_us: i64,
     /// How long afterwards the first order was taken that was sent after it, in microseconds.
     pub recovered_us: i64,
+    /// How long afterwards the first order was answered that a new leader took, in microseconds; `None` if nobody took
+    /// over until the next fault.
+    pub taken_over_us: Option<i64>,
     /// Calls under way when it struck.
     pub under_way: usize,
 }
@@ -91,6 +95,7 @@ pub async fn run(plan: Plan, kinds: &[Fault], length: Length) -> anyhow::Result<
     let mut rounds: Vec<Round> = Vec::new();
     let began = Instant::now();
     let mut broken = None;
+    let mut stalls = Vec::new();
     while match length {
         Length::Rounds(rounds_wanted) => rounds.len() < rounds_wanted,
         Length::For(time) => began.elapsed() < time,
@@ -99,11 +104,14 @@ pub async fn run(plan: Plan, kinds: &[Fault], length: Length) -> anyhow::Result<
         let fault = strike_now.fault;
         let at_us =
             strike(&mut site, &gateway, strike_now).await.with_context(|| format!("round: {}", fault.name()))?;
+        if fault.holds_up_orders() {
+            stalls.push((at_us, now_us()));
+        }
         match recovered(&mut site, &nats, at_us).await {
             Ok(taken_us) => {
                 let recovered_us = taken_us - at_us;
                 tracing::info!("round {}: {}, {} ms", rounds.len() + 1, fault.name(), recovered_us / 1_000);
-                rounds.push(Round { fault, at_us, recovered_us, under_way: 0 });
+                rounds.push(Round { fault, at_us, recovered_us, taken_over_us: None, under_way: 0 });
             }
             Err(error) => {
                 let error = error.context(format!("after: {}", fault.name()));
@@ -115,14 +123,17 @@ pub async fn run(plan: Plan, kinds: &[Fault], length: Length) -> anyhow::Result<
         tokio::time::sleep(PAUSE).await;
     }
     let rested = rest(&mut site, nats, &gateway, broken.is_some()).await.context("coming to rest");
-    let evidence = match (rested, broken.take()) {
+    let mut evidence = match (rested, broken.take()) {
         (Ok(evidence), error) => {
             broken = error;
             evidence
         }
         (Err(_), Some(error)) | (Err(error), None) => return Err(error),
     };
-    for round in &mut rounds {
+    evidence.stalls = stalls;
+    let ends: Vec<i64> = rounds.iter().skip(1).map(|round| round.at_us).chain([i64::MAX]).collect();
+    for (round, end) in rounds.iter_mut().zip(ends) {
+        round.taken_over_us = taken_over(&evidence, round.at_us, end).map(|at_us| at_us - round.at_us);
         round.under_way = evidence.diaries.iter().map(|(_, lines)| under_way(lines, round.at_us)).sum();
     }
     let findings = judge(&evidence);
@@ -131,6 +142,19 @@ pub async fn run(plan: Plan, kinds: &[Fault], length: Length) -> anyhow::Result<
         Some(error) if findings.is_empty() => Err(error),
         _ => Ok(Outcome { rounds, evidence, findings }),
     }
+}
+
+/// When the first order was answered that was journalled under an epoch which began after `since` and before `until`.
+fn taken_over(evidence: &Evidence, since: i64, until: i64) -> Option<i64> {
+    let mut new = evidence.journal.leaders.iter().filter(|(_, began)| (since..until).contains(began));
+    let (epoch, _) = new.next()?;
+    let is_new = |id| evidence.journal.intents.get(id).is_some_and(|intent| intent.epoch >= *epoch);
+    let lines = evidence.diaries.iter().flat_map(|(_, lines)| lines);
+    let answered = lines.filter(|line| match &line.note {
+        Note::Told { id, outcome: crate::diary::Outcome::Taken { .. } } => is_new(id),
+        _ => false,
+    });
+    answered.map(|line| line.at_us).filter(|at_us| (since..until).contains(at_us)).min()
 }
 
 /// Waits until everything is as before: orders are taken, of every client, and the journal has all its copies. Returns
@@ -214,6 +238,7 @@ async fn rest(
         venue: VenueBooks::of(&records),
         leader,
         mirrors,
+        stalls: Vec::new(),
         owner: protocol::value::OWNER_DEFAULT.into(),
         is_at_rest: !is_broken,
     })
@@ -262,6 +287,23 @@ impl Outcome {
         self.evidence.diaries.iter().map(|(_, lines)| lines.iter().filter(is_unknown).count()).sum()
     }
 
+    /// How long each takeover of a leader that failed without a word took, or of one that was asked to stop, in
+    /// milliseconds, sorted.
+    #[must_use]
+    pub fn takeovers(&self, of: impl Fn(Fault) -> bool) -> Vec<i64> {
+        let rounds = self.rounds.iter().filter(|round| of(round.fault));
+        let mut takeovers: Vec<i64> = rounds.filter_map(|round| round.taken_over_us).map(|us| us / 1_000).collect();
+        takeovers.sort_unstable();
+        takeovers
+    }
+
+    /// The median takeover of a leader that failed without a word, in milliseconds, if it is above twice the lease.
+    #[must_use]
+    pub fn too_slow(&self) -> Option<i64> {
+        let median = percentile(&self.takeovers(Fault::fails_the_leader), 50)?;
+        (median > 2 * i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX)).then_some(median)
+    }
+
     /// How often each fault struck.
     #[must_use]
     pub fn strikes(&self) -> BTreeMap<Fault, usize> {
@@ -281,6 +323,8 @@ impl Outcome {
         for kind in kinds {
             ensure!(strikes.contains_key(kind), "it did not occur that somebody had to {}", kind.name());
         }
+        let has_takeovers = !self.takeovers(Fault::fails_the_leader).is_empty();
+        ensure!(has_takeovers || !kinds.iter().any(|kind| kind.fails_the_leader()), "nobody took over from a leader");
         for round in &self.rounds {
             ensure!(round.under_way > 0, "no order was under way at: {}", round.fault.name());
         }
@@ -293,4 +337,55 @@ impl Outcome {
 #[must_use]
 pub fn directory(seed: u64) -> PathBuf {
     std::env::temp_dir().join(format!("gatemesh-chaos-{seed}-{}", std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diary::{self, Item};
+    use protocol::journal::{Entry, Private};
+    use protocol::{Direction, Event, Exchange, InstrumentId, Offset, OmsEvent, OrderId, OrderRequest, OrderStatus};
+
+    fn request(id: &str) -> OrderRequest {
+        let rb = InstrumentId::new("rb2410", Exchange::SHFE);
+        let mut request = OrderRequest::limit(rb, Direction::Long, Offset::Open, 3500.0, 1.0);
+        request.orderid = OrderId::new(id);
+        request
+    }
+
+    fn at(us: i64) -> protocol::Timestamp {
+        chrono::DateTime::from_timestamp_micros(us).expect("a time").fixed_offset()
+    }
+
+    #[test]
+    fn a_takeover_ends_with_the_first_order_that_the_new_leader_took() {
+        let mut evidence = Evidence::default();
+        let leader = |epoch, us| Entry::Private(Private::LeaderStarted { epoch, node: "n".into(), time: at(us) });
+        let order = |epoch, id| {
+            let data = OmsEvent::Order(request(id).to_order(&"sim1".into(), &"default".into()));
+            Entry::Event(Box::new(Event { gateway: "sim1".into(), epoch, seq: 1, time: at(0), data }))
+        };
+        let entries = [(1, leader(1, 10)), (1, order(1, "old")), (2, leader(2, 200)), (2, order(2, "new"))];
+        for (sequence, (epoch, entry)) in (1..).zip(entries) {
+            evidence.journal.take(sequence, epoch, entry);
+        }
+        let told = |at_us, id: &str| {
+            let outcome = diary::Outcome::Taken { status: OrderStatus::Submitting, traded: 0.0 };
+            Line { at_us, note: Note::Told { id: OrderId::new(id), outcome } }
+        };
+        let sending = Line { at_us: 90, note: Note::Sending { item: Item::Order(request("new")) } };
+        evidence.diaries = vec![("c1".into(), vec![sending, told(150, "old"), told(250, "old"), told(300, "new")])];
+        assert_eq!(taken_over(&evidence, 100, 1_000), Some(300), "what the leader before had taken says nothing");
+        assert_eq!(taken_over(&evidence, 210, 1_000), None, "nobody took over");
+        assert_eq!(taken_over(&evidence, 100, 300), None, "not before the next fault");
+        let round = |fault, taken_over_us| Round { fault, at_us: 0, recovered_us: 0, taken_over_us, under_way: 1 };
+        let outcome = |rounds| Outcome { rounds, ..Outcome::default() };
+        let lease = i64::try_from(LEASE.as_micros()).expect("a short lease");
+        let slow = [round(Fault::KillLeader, Some(2 * lease + 1_000)), round(Fault::StopLeader, Some(1_000))];
+        assert_eq!(outcome(slow.to_vec()).too_slow(), Some(2 * lease / 1_000 + 1), "asking to stop flatters nobody");
+        assert_eq!(outcome(vec![round(Fault::FreezeLeader, Some(2 * lease))]).too_slow(), None);
+        let none = outcome(vec![round(Fault::KillLeader, None)]);
+        let error = none.check_proves_something(&[Fault::KillLeader]).expect_err("nobody took over");
+        assert!(error.to_string().contains("took over"), "{error}");
+    }
 }

@@ -324,6 +324,14 @@ impl NodeSite {
 }
 
 impl ClientSite {
+    /// Sends a signal to it.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.program.as_ref().with_context(|| format!("{} does not run", self.name))?.signal(signal)
+    }
+
     /// Changes its lines to the brokers.
     pub fn set_brokers(&self, line: Line) {
         self.to_brokers.iter().for_each(|proxy| proxy.set(line));

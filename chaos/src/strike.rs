@@ -31,6 +31,7 @@ const BURSTS_BEHIND_A_LOSS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a fault is told to the venue before it is given up, within that time.
 const INJECTIONS: u32 = 4;
+const NO_STANDBY: &str = "there is no standby node: run with --nodes 2 or 3";
 
 /// Strikes, holds and heals. Returns when it struck, in microseconds since 1970.
 ///
@@ -50,7 +51,7 @@ pub async fn strike(site: &mut Site, gateway: &GatewayHandle, strike: Strike) ->
             site.start_node(leader)?;
         }
         Fault::KillStandby => {
-            let standby = standby.context("there is no standby node: run with --nodes 2 or 3")?;
+            let standby = standby.context(NO_STANDBY)?;
             site.kill_node(standby).await?;
             tokio::time::sleep(strike.hold).await;
             site.start_node(standby)?;
@@ -59,10 +60,16 @@ pub async fn strike(site: &mut Site, gateway: &GatewayHandle, strike: Strike) ->
             site.stop_node(leader).await?;
             site.start_node(leader)?;
         }
-        Fault::FreezeLeader => {
+        Fault::FreezeLeader | Fault::FreezeLeaderBriefly => {
             site.nodes[leader].signal(Signal::SIGSTOP)?;
             tokio::time::sleep(strike.hold).await;
             site.nodes[leader].signal(Signal::SIGCONT)?;
+        }
+        Fault::FreezeStandby => {
+            let standby = standby.context(NO_STANDBY)?;
+            site.nodes[standby].signal(Signal::SIGSTOP)?;
+            tokio::time::sleep(strike.hold).await;
+            site.nodes[standby].signal(Signal::SIGCONT)?;
         }
         Fault::KillBroker => {
             site.brokers.kill(broker).await?;
@@ -113,6 +120,11 @@ pub async fn strike(site: &mut Site, gateway: &GatewayHandle, strike: Strike) ->
             site.kill_client(client).await?;
             tokio::time::sleep(strike.hold).await;
             site.start_client(client)?;
+        }
+        Fault::FreezeClient => {
+            site.clients[client].signal(Signal::SIGSTOP)?;
+            tokio::time::sleep(strike.hold).await;
+            site.clients[client].signal(Signal::SIGCONT)?;
         }
         Fault::KillVenue => {
             site.kill_venue().await?;

@@ -95,6 +95,9 @@ fn run_node(arguments: NodeArguments) -> ExitCode {
     };
     // The NATS client's own lines repeat what the node says of its connections.
     start_log(&format!("async_nats=warn,{}", config.node.log));
+    if let Some(defect) = protocol::defect::planted() {
+        error!(defect = defect.name(), "a defect is planted in this node, for tests: never trade through it");
+    }
     let names: Vec<String> = config.gateways.iter().map(|g| g.name.to_string()).collect();
     let node = match Node::new(config) {
         Ok(node) => node,

@@ -1,6 +1,9 @@
 //! Defects that can be planted, to prove that the simulation and the chaos runner would find them. Only a build with
 //! the feature `planted-defects` has any; in every other build the question is answered `false` at compile time.
 
+#[cfg(all(feature = "planted-defects", not(debug_assertions)))]
+compile_error!("planted-defects is for judging the judges: a release build must never have it; leave out the feature");
+
 /// What can be broken on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -15,11 +18,18 @@ pub enum Defect {
     Reconcile = 4,
     /// Trades are known by the venue's trade id alone.
     Trades = 5,
+    /// Some orders are answered for, and never leave for the venue: each whose number there is a multiple of
+    /// [`LOSES_EVERY`].
+    Submit = 6,
 }
+
+/// Which orders [`Defect::Submit`] loses.
+pub const LOSES_EVERY: u64 = 8;
 
 impl Defect {
     /// Every defect.
-    pub const ALL: [Defect; 5] = [Defect::Gate, Defect::Fence, Defect::Ids, Defect::Reconcile, Defect::Trades];
+    pub const ALL: [Defect; 6] =
+        [Defect::Gate, Defect::Fence, Defect::Ids, Defect::Reconcile, Defect::Trades, Defect::Submit];
 
     /// What commands and the environment variable call it.
     #[must_use]
@@ -30,6 +40,7 @@ impl Defect {
             Defect::Ids => "ids",
             Defect::Reconcile => "reconcile",
             Defect::Trades => "trades",
+            Defect::Submit => "submit",
         }
     }
 }
@@ -40,6 +51,12 @@ impl Defect {
 #[inline]
 pub const fn is_planted(_: Defect) -> bool {
     false
+}
+
+/// The defect that is planted in this process.
+#[must_use]
+pub fn planted() -> Option<Defect> {
+    Defect::ALL.into_iter().find(|defect| is_planted(*defect))
 }
 
 #[cfg(feature = "planted-defects")]

@@ -1,5 +1,5 @@
-//! A client: it trades under ids of its own, finds out what became of an order whose answer is lost by the rules that
-//! the SDK follows, and keeps a mirror that misses events and reads them again.
+//! A client, as a model of what the SDK does: it trades under ids of its own, finds out what became of an order whose
+//! answer is lost, and keeps a mirror that misses events and reads them again. The SDK's own code does not run here.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -28,7 +28,7 @@ const SETTLING: Duration = millis(5_000);
 /// Longest wait for one answer to a look-up.
 const LOOK_UP: Duration = millis(2_000);
 /// A node's clock must be this far past the deadline before "no such order" is believed.
-const MARGIN_MS: i64 = 250;
+pub const MARGIN_MS: i64 = 250;
 
 /// What is wanted.
 #[derive(Debug, Clone)]
@@ -138,6 +138,14 @@ impl Mirror {
         }
     }
 
+    /// Shows what it has missed: it is read again.
+    fn on_heartbeat(&mut self, out: &Outside, owner: &Name, epoch: u64, stored: u64) {
+        self.on_epoch(epoch);
+        if self.must_replace || stored > self.complete_to {
+            self.refill(out, owner);
+        }
+    }
+
     fn on_epoch(&mut self, epoch: u64) {
         if epoch > self.epoch {
             (self.epoch, self.must_replace) = (epoch, true);
@@ -146,7 +154,7 @@ impl Mirror {
 
     /// Reads what was stored since it was complete, of this owner and of the gateway. Where that reaches behind a
     /// snapshot orders have left the state, and it is taken as a whole.
-    pub fn refill(&mut self, out: &Outside, owner: &Name) {
+    fn refill(&mut self, out: &Outside, owner: &Name) {
         let is_snapshot = |entry: &Entry| matches!(entry, Entry::Private(Private::SnapshotEnd(_)));
         let mut replayed = Replayed::default();
         let days = out.journal.stored_behind(self.complete_to).any(|(_, stored)| is_snapshot(&stored.entry));
@@ -219,9 +227,9 @@ impl Client {
             }
             ClientInput::Answer { call, reply } => self.on_answer(out, call, reply),
             ClientInput::Due { ticket, turn } => self.on_due(out, ticket, turn),
-            ClientInput::Heartbeat { epoch } => {
+            ClientInput::Heartbeat { epoch, stored } => {
                 self.heard_epoch = self.heard_epoch.max(epoch);
-                self.mirror.on_epoch(epoch);
+                self.mirror.on_heartbeat(out, &self.owner, epoch, stored);
             }
             ClientInput::Published { sequence, epoch, event } => {
                 if is_of(&event, &self.owner) {
@@ -352,12 +360,7 @@ impl Client {
             Stage::Done(_) => {}
             Stage::Sending if left.is_zero() => {
                 let until = out.now + SETTLING;
-                // Where clocks step, a deadline proves nothing: the same is sent again.
-                if out.swarm.clocks_step {
-                    ticket.end = out.now + ticket.timeout;
-                } else {
-                    ticket.stage = Stage::Settling { until };
-                }
+                ticket.stage = Stage::Settling { until };
                 self.proceed(out, number);
             }
             Stage::Sending => match self.clock.filter(|(epoch, _)| *epoch >= self.heard_epoch) {
@@ -552,12 +555,12 @@ impl Outside {
     }
 
     /// A leader's heartbeat.
-    pub fn heartbeat(&mut self, epoch: u64) {
+    pub fn heartbeat(&mut self, epoch: u64, stored: u64) {
         for client in 0..self.swarm.clients {
             let lost = self.swarm.publish_lost;
             if !self.chance(lost) {
                 let at = self.arrival();
-                self.at(at, Step::Client(client, ClientInput::Heartbeat { epoch }));
+                self.at(at, Step::Client(client, ClientInput::Heartbeat { epoch, stored }));
             }
         }
     }

@@ -1,6 +1,7 @@
-//! Engine, gate, journal's chain, lease, reconciling, venue and clients' rules, in one thread with a virtual clock and a
-//! seeded scheduler that may crash, stop, delay, lose, repeat or reorder at any step. The code under test is the code
-//! that runs in production; what is simulated is what it stands on: NATS, processes, connections, clocks and a market.
+//! Engine, gate, journal's chain, lease, reconciling and venue, and a model of their clients, in one thread with a virtual
+//! clock and a seeded scheduler that may crash, stop, delay, lose, repeat or reorder at any step. Those of the node and of
+//! the venue are the code that runs in production. What it stands on is modelled: NATS, processes, connections, clocks and
+//! a market; and so is what stands around it: the node's loop and its writer, and the SDK's rules.
 //!
 //! A history is a few hundred steps. After it everything heals and comes to rest, and then no order may be lost, doubled
 //! or left unknown, and all copies of the state must agree. The same seed gives the same history.

@@ -11,6 +11,8 @@ use simulation::world::{self, Ended};
 
 /// Steps that are shown before a finding.
 const LAST_STEPS: usize = 60;
+/// In so many histories everything occurs that can.
+const ENOUGH: u64 = 1_000;
 
 /// Simulates nodes, journal, lease, venue and clients in one thread, with a seeded scheduler that crashes, stops, delays,
 /// loses, repeats and reorders.
@@ -29,7 +31,7 @@ struct Args {
     /// Threads; each runs histories of its own
     #[arg(long)]
     threads: Option<usize>,
-    /// Plant a defect: gate, fence, ids, reconcile or trades
+    /// Plant a defect: gate, fence, ids, reconcile, trades or submit
     #[arg(long, conflicts_with = "judge")]
     defect: Option<String>,
     /// Plant each defect in turn, and fail unless each is found within --within histories
@@ -72,6 +74,30 @@ struct Summary {
     counts: Counts,
     took: Duration,
     found: Option<Found>,
+}
+
+impl Summary {
+    /// What did not occur and must, or nothing found means nothing.
+    fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        if self.without_crash > 0 {
+            missing.push(format!("{} histories had no crash", self.without_crash));
+        }
+        let Counts { freezes, takeovers, accepted, trades, never_arrived, stale, .. } = self.counts;
+        for (count, what) in [
+            (freezes, "no node was stopped"),
+            (takeovers, "no leader was replaced"),
+            (accepted, "the venue accepted nothing"),
+            (trades, "nothing was traded"),
+            (never_arrived, "no intent vanished"),
+            (stale, "nothing came to the venue under a session that was over"),
+        ] {
+            if count == 0 && self.histories >= ENOUGH {
+                missing.push(format!("{what} in {} histories", self.histories));
+            }
+        }
+        missing
+    }
 }
 
 /// Runs histories from this seed on until something is found, or enough were run.
@@ -143,7 +169,11 @@ fn many(args: &Args) -> anyhow::Result<bool> {
     let summary = histories(args.seed.unwrap_or(0), count, threads(args), until);
     print(&summary);
     match &summary.found {
-        None => Ok(true),
+        None => {
+            let missing = summary.missing();
+            missing.iter().for_each(|what| println!("\nthis proves too little: {what}"));
+            Ok(missing.is_empty())
+        }
         Some(found) => {
             println!();
             again(found.seed, LAST_STEPS);
@@ -182,6 +212,7 @@ fn print(summary: &Summary) {
     println!("orders sent    {:>12}   by clients", counts.sent);
     println!("accepted       {:>12}   by the venue, {} trades", counts.accepted, counts.trades);
     println!("not executed   {:>12}   for certain", counts.not_executed);
+    println!("  wrongly      {:>12}   of these: a later leader's clock had been set back", counts.taken_behind);
     println!("never arrived  {:>12}   intents, as found by reconciling", counts.never_arrived);
     println!("stale          {:>12}   refused by the venue, of sessions that were over", counts.stale);
     println!("findings       {:>12}", u64::from(found.is_some()));
@@ -230,4 +261,33 @@ fn judge(args: &Args) -> anyhow::Result<bool> {
 #[cfg(not(feature = "planted-defects"))]
 fn judge(_: &Args) -> anyhow::Result<bool> {
     anyhow::bail!("this build holds no defects: run it as `cargo xtask simulate --judge`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn histories_without_a_crash_prove_too_little() {
+        let counts = Counts {
+            freezes: 1,
+            takeovers: 1,
+            accepted: 1,
+            trades: 1,
+            never_arrived: 1,
+            stale: 1,
+            ..Counts::default()
+        };
+        let summary = |histories, without_crash, counts| Summary {
+            histories,
+            without_crash,
+            counts,
+            took: Duration::ZERO,
+            found: None,
+        };
+        assert_eq!(summary(ENOUGH, 0, counts).missing(), Vec::<String>::new());
+        assert_eq!(summary(3, 1, counts).missing(), ["1 histories had no crash"]);
+        assert_eq!(summary(3, 0, Counts::default()).missing(), Vec::<String>::new());
+        assert_eq!(summary(ENOUGH, 0, Counts { stale: 0, ..counts }).missing().len(), 1);
+    }
 }

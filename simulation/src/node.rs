@@ -14,10 +14,12 @@ use gateway_node::gate::Gate;
 use gateway_node::gateway::{GatewayError, VenueEvent, VenueReference};
 use gateway_node::lease::{Ask, Limit, Standing, Tenant, Terms};
 use gateway_node::reconcile::Target;
+use protocol::defect::{Defect, LOSES_EVERY, is_planted};
 use protocol::journal::{Entry, Private, message_id};
-use protocol::{GatewayState, Name};
+use protocol::{GatewayState, Name, Timestamp};
 use rand::RngExt as _;
 
+use crate::client::MARGIN_MS;
 use crate::journal_server::{Expected, Last, Stored};
 use crate::lease_server::LeaseAnswer;
 use crate::outside::{MAX_AGE, Outside};
@@ -37,6 +39,8 @@ pub struct Node {
     inbox: VecDeque<NodeInput>,
     /// When its clock that never jumps began.
     started: Duration,
+    /// What the machine's clock showed then.
+    wall_at_start: Timestamp,
     /// How far its wall clock is from the true one, in milliseconds.
     pub wall_offset_ms: i64,
     tenant: Tenant,
@@ -92,6 +96,7 @@ impl Node {
             is_frozen: false,
             inbox: VecDeque::new(),
             started: Duration::ZERO,
+            wall_at_start: first_instant(),
             wall_offset_ms,
             tenant: Tenant::new("", TERMS),
             limit: Limit::default(),
@@ -144,9 +149,17 @@ impl Node {
         }
     }
 
-    fn now(&self, out: &Outside) -> Now {
+    /// What the machine's clock shows, steps and all.
+    fn machine_clock(&self, out: &Outside) -> Timestamp {
         let wall = first_instant() + chrono::TimeDelta::from_std(out.now).unwrap_or_default();
-        Now { wall: wall + chrono::TimeDelta::milliseconds(self.wall_offset_ms), mono: self.mono(out) }
+        wall + chrono::TimeDelta::milliseconds(self.wall_offset_ms)
+    }
+
+    /// The process's clock: never behind what has gone by since it started.
+    fn now(&self, out: &Outside) -> Now {
+        let mono = self.mono(out);
+        let floor = self.wall_at_start + chrono::TimeDelta::from_std(mono).unwrap_or_default();
+        Now { wall: self.machine_clock(out).max(floor), mono }
     }
 
     fn mono(&self, out: &Outside) -> Duration {
@@ -167,6 +180,9 @@ impl Node {
         self.is_up = true;
         self.is_frozen = false;
         self.started = out.now;
+        self.wall_at_start = self.machine_clock(out);
+        let clock = self.wall_at_start;
+        out.note(|| format!("node {} starts, and its clock shows {clock}", self.process.node));
         self.inbox.clear();
         self.seek(out, Duration::ZERO);
         let first = out.between(0, 1_000);
@@ -191,6 +207,7 @@ impl Node {
         }
         out.note(|| format!("node {} dies", self.process.node));
         out.counts.crashes += 1;
+        self.drop_in_hand(out);
         self.leave_venue(out);
         self.is_up = false;
         self.is_frozen = false;
@@ -248,10 +265,23 @@ impl Node {
     }
 
     fn end_leadership(&mut self, out: &mut Outside) {
+        self.drop_in_hand(out);
         self.leave_venue(out);
         self.limit.end();
         let pause = out.between(100, 2_000);
         self.seek(out, pause);
+    }
+
+    /// A leadership ends with orders that were not written to the venue yet.
+    fn drop_in_hand(&mut self, out: &mut Outside) {
+        let Stage::Leading(leading) = &mut self.stage else { return };
+        let gated = std::iter::from_fn(|| leading.gate.pass(u64::MAX));
+        let effects = leading.todo.drain(..).map(|(_, effect)| effect).chain(gated).chain(leading.effects.drain(..));
+        let submits =
+            effects.filter_map(|effect| if let Effect::Submit(submit) = effect { Some(submit) } else { None });
+        for submit in submits.chain(leading.in_hand.take()) {
+            out.truth.on_not_written(leading.epoch, &submit.reference);
+        }
     }
 
     fn leave_venue(&mut self, out: &mut Outside) {
@@ -446,9 +476,8 @@ impl Node {
         let may_act = self.limit.may_act(now.mono);
         let Stage::Leading(leading) = &mut self.stage else { return };
         leading.engine.on_timer(now, &mut leading.effects);
-        let epoch = leading.epoch;
         if may_act {
-            out.heartbeat(epoch);
+            out.heartbeat(leading.epoch, leading.writer.stored);
         }
         self.carry_on(out);
     }
@@ -493,6 +522,16 @@ impl Node {
 
     fn on_call(&mut self, out: &mut Outside, id: CallId, owner: Name, deadline_ms: Option<i64>, request: Request) {
         let now = self.now(out);
+        match &request {
+            Request::GetStatus => out.truth.on_clock_told(self.process, now.millis()),
+            Request::SendOrder(order) => {
+                out.truth.on_asked_to_send(self.process, &order.orderid, now.millis(), MARGIN_MS)
+            }
+            Request::SendQuote(quote) => {
+                out.truth.on_asked_to_send(self.process, &quote.quoteid, now.millis(), MARGIN_MS)
+            }
+            _ => {}
+        }
         let Stage::Leading(leading) = &mut self.stage else { return };
         leading.next_reply += 1;
         let reply = ReplyTo(leading.next_reply);
@@ -514,12 +553,14 @@ impl Node {
             if self.is_frozen {
                 return;
             }
-            if let Some((position, effect)) = leading.todo.pop_front() {
+            if !leading.todo.is_empty() {
                 let crash = out.swarm.crash;
                 if out.chance(crash) {
                     return self.crash(out);
                 }
-                self.perform(out, position, effect);
+                if let Some((position, effect)) = leading.todo.pop_front() {
+                    self.perform(out, position, effect);
+                }
             } else if let Some(effect) = leading.gate.pass(leading.writer.stored) {
                 self.release(out, effect);
             } else if leading.effects.is_empty() {
@@ -587,18 +628,24 @@ impl Node {
     }
 
     fn submit(&mut self, out: &mut Outside, submit: Box<Submit>) {
-        if !self.may_act(out) {
-            return;
-        }
+        let may_act = self.may_act(out);
         let now = self.now(out);
         let Stage::Leading(leading) = &mut self.stage else { return };
+        if !may_act {
+            return out.truth.on_not_written(leading.epoch, &submit.reference);
+        }
         let refused = leading
             .engine
             .before_submit(now, &submit)
             .and_then(|()| check_session(leading.session.as_ref(), &submit.reference).map_err(|error| refusal(&error)));
         if let Err(error) = refused {
+            out.truth.on_not_written(leading.epoch, &submit.reference);
             leading.engine.on_not_sent(now, &submit, error, &mut leading.effects);
             return;
+        }
+        if now.millis() > submit.deadline_ms {
+            let late = now.millis() - submit.deadline_ms;
+            out.found(format!("{} leaves for the venue {late} ms behind its deadline", submit.key.orderid));
         }
         self.check_holds_lease(out, &format!("sends {} to the venue", submit.reference));
         let in_window = out.swarm.freeze_in_window;
@@ -620,8 +667,11 @@ impl Node {
         out.truth.on_sent(&submit.reference);
         if let Some(connection) = leading.connection {
             let lost = out.swarm.command_lost;
-            if out.chance(lost) {
+            if is_planted(Defect::Submit) && submit.reference.number.is_multiple_of(LOSES_EVERY) {
+                out.note(|| format!("node {} loses {}", self.process.node, submit.reference));
+            } else if out.chance(lost) {
                 out.note(|| format!("{} vanishes on its way", submit.reference));
+                out.truth.on_vanished(&submit.reference);
             } else {
                 let input = VenueInput::Submit(submit.reference.clone(), Box::new(submit.approval.clone()));
                 out.to_venue(connection, input);
@@ -724,8 +774,8 @@ impl Node {
                 out.found(format!("the node counts {} entries, the journal {last}", engine.journal_seq()));
             }
         }
-        if short.days != long.days {
-            out.found("what is remembered of earlier days differs with where the journal is read from");
+        if short.days != long.days || short.counters != long.counters {
+            out.found("what is remembered and counted differs with where the journal is read from");
         }
         short
     }

@@ -116,8 +116,8 @@ pub enum ClientInput {
     Answer { call: u64, reply: Answered },
     /// A call has waited long enough, or a pause is over.
     Due { ticket: usize, turn: u64 },
-    /// A heartbeat.
-    Heartbeat { epoch: u64 },
+    /// A heartbeat: who leads, and up to where the journal was stored.
+    Heartbeat { epoch: u64, stored: u64 },
     /// A stored entry was republished.
     Published { sequence: u64, epoch: u64, event: Rc<OmsEvent> },
 }

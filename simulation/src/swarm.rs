@@ -99,7 +99,7 @@ pub struct Swarm {
     pub command_lost: f64,
     /// A republished event never reaches a mirror.
     pub publish_lost: f64,
-    /// Whether wall clocks step, so that a client's deadline proves nothing.
+    /// Whether the machines' clocks step.
     pub clocks_step: bool,
 }
 

@@ -6,10 +6,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use gateway_node::gateway::sim::counter::Session;
 use gateway_node::gateway::sim::ledger::{LedgerEntry, Refusal};
 use gateway_node::gateway::{VenueReference, VenueTrade};
+use gateway_node::reconcile::NEVER_ARRIVED;
 use protocol::defect::{Defect, is_planted};
 use protocol::event::OmsEvent;
 use protocol::journal::{Entry, Private};
 use protocol::{Name, OrderId, OrderStatus};
+
+use crate::step::Process;
 
 /// How an order or a quote really stands at the venue.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,6 +45,17 @@ pub struct Truth {
     pub stale: u64,
     /// Entries of leaders that had been replaced.
     pub voided: u64,
+    /// References of what was written to the venue and did not get there, or was refused there unseen.
+    vanished: HashSet<Name>,
+    /// References of what a leader had in hand when it ended, or would not send any more: with its epoch. Its successors
+    /// may say that it never arrived, and only they.
+    not_written: HashMap<Name, u64>,
+    /// The latest time that each process has told of its clock, in milliseconds since 1970; by node and life.
+    clock_told_ms: BTreeMap<(usize, u32), i64>,
+    /// What came to a leader whose clock was behind what another process had told, by more than clients allow for.
+    taken_behind: HashSet<OrderId>,
+    /// What the journal says never arrived: id, reference, and the epoch that says so.
+    never_arrived: Vec<(OrderId, Name, u64)>,
 }
 
 impl Truth {
@@ -87,9 +101,9 @@ impl Truth {
             Entry::Private(Private::LeaderStarted { epoch, .. }) => self.epoch = *epoch,
             Entry::Private(_) => {}
             Entry::Event(event) => {
-                let (id, status, reference) = match &event.data {
-                    OmsEvent::Order(order) => (&order.orderid, order.status, &order.venue_reference),
-                    OmsEvent::Quote(quote) => (&quote.quoteid, quote.status, &quote.venue_reference),
+                let (id, status, reference, reason) = match &event.data {
+                    OmsEvent::Order(o) => (&o.orderid, o.status, &o.venue_reference, &o.reason),
+                    OmsEvent::Quote(q) => (&q.quoteid, q.status, &q.venue_reference, &q.reason),
                     OmsEvent::Trade(trade) => {
                         self.trades_told.0 += 1;
                         self.trades_told.1 += trade.volume;
@@ -98,6 +112,9 @@ impl Truth {
                     OmsEvent::Position(_) | OmsEvent::Account(_) => return,
                 };
                 self.intents.extend(reference.clone());
+                if reason.as_deref() == Some(NEVER_ARRIVED) {
+                    self.never_arrived.push((id.clone(), reference.clone().unwrap_or_default(), epoch));
+                }
                 if status == OrderStatus::Rejected {
                     self.rejected.insert(id.clone());
                     if self.accepted.contains_key(id) {
@@ -112,6 +129,59 @@ impl Truth {
     pub fn on_sent(&mut self, reference: &VenueReference) {
         if !self.intents.contains(reference.to_string().as_str()) {
             self.found(format!("{reference} is sent to the venue before the journal has stored it"));
+        }
+    }
+
+    /// A leader tells what its clock shows.
+    pub fn on_clock_told(&mut self, Process { node, life }: Process, ms: i64) {
+        let told = self.clock_told_ms.entry((node, life)).or_insert(ms);
+        *told = ms.max(*told);
+    }
+
+    /// An order comes to a leader whose clock shows this. Behind what another leader, or an earlier life of the same
+    /// node, has told, a deadline that had passed has not passed any more.
+    /// What it has told itself binds it.
+    pub fn on_asked_to_send(&mut self, Process { node, life }: Process, id: &OrderId, ms: i64, margin_ms: i64) {
+        let latest = ms.saturating_add(margin_ms);
+        let is_own_word = self.clock_told_ms.get(&(node, life)).is_some_and(|told| latest < *told);
+        if !is_own_word && self.clock_told_ms.values().any(|told| latest < *told) {
+            self.taken_behind.insert(id.clone());
+        }
+    }
+
+    /// Whether it came to a leader whose clock was behind what had been told.
+    #[must_use]
+    pub fn was_taken_behind(&self, id: &OrderId) -> bool {
+        self.taken_behind.contains(id)
+    }
+
+    /// What was written to the venue did not get there.
+    pub fn on_vanished(&mut self, reference: &VenueReference) {
+        self.vanished.insert(reference.to_string().into());
+    }
+
+    /// The leader of this epoch ends with it in hand, or would not send it.
+    pub fn on_not_written(&mut self, epoch: u64, reference: &VenueReference) {
+        self.not_written.insert(reference.to_string().into(), epoch);
+    }
+
+    /// How many intents are said never to have arrived.
+    #[must_use]
+    pub fn never_arrived(&self) -> usize {
+        self.never_arrived.len()
+    }
+
+    /// In the end: whatever is said never to have arrived really vanished, or its leader ended before it was written.
+    /// Otherwise a node answered for an order, and lost it itself.
+    pub fn check_never_arrived(&mut self) {
+        let is_explained = |reference: &Name, epoch: u64| {
+            self.vanished.contains(reference) || self.not_written.get(reference).is_some_and(|ended| *ended < epoch)
+        };
+        let lost = self.never_arrived.iter().find(|(_, reference, epoch)| !is_explained(reference, *epoch));
+        if let Some((id, reference, _)) = lost.cloned() {
+            self.found(format!(
+                "{id} is told never to have arrived as {reference}, and nothing kept it from the venue"
+            ));
         }
     }
 
@@ -133,8 +203,11 @@ impl Truth {
                     standing.status = *status;
                 }
             }
-            LedgerEntry::Refused { why: Refusal::StaleSession, .. }
-            | LedgerEntry::CancelRefused { why: Refusal::StaleSession, .. } => self.stale += 1,
+            LedgerEntry::Refused { why: Refusal::StaleSession, reference, .. } => {
+                self.stale += 1;
+                self.on_vanished(reference);
+            }
+            LedgerEntry::CancelRefused { why: Refusal::StaleSession, .. } => self.stale += 1,
             LedgerEntry::Refused { reference, why, .. } => {
                 self.found(format!("the venue refused {reference} at the door: {why}"));
             }
@@ -153,5 +226,40 @@ impl Truth {
             self.found(format!("{memo} had been told as rejected when the venue accepted it"));
         }
         self.standings.insert(reference.clone(), Standing { status: OrderStatus::NotTraded, traded: 0.0 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::{Direction, Event, Exchange, InstrumentId, Offset, OrderRequest};
+
+    fn never_arrived(truth: &mut Truth, epoch: u64) {
+        let rb = InstrumentId::new("rb2410", Exchange::SHFE);
+        let mut order =
+            OrderRequest::limit(rb, Direction::Long, Offset::Open, 1.0, 1.0).to_order(&"sim1".into(), &"o".into());
+        (order.orderid, order.venue_reference) = (OrderId::new("a"), Some("1/1".into()));
+        (order.status, order.reason) = (OrderStatus::Rejected, Some(NEVER_ARRIVED.to_owned()));
+        let time = chrono::DateTime::UNIX_EPOCH.fixed_offset();
+        let event = Event { gateway: "sim1".into(), epoch, seq: 1, time, data: OmsEvent::Order(order) };
+        truth.on_stored(epoch, &Entry::Event(Box::new(event)));
+    }
+
+    /// Whether it is found that an intent is said, under epoch 2, never to have arrived.
+    fn is_found(before: impl FnOnce(&mut Truth, &VenueReference)) -> bool {
+        let mut truth = Truth::default();
+        before(&mut truth, &VenueReference { session: "1".into(), number: 1 });
+        never_arrived(&mut truth, 2);
+        truth.check_never_arrived();
+        truth.finding().is_some()
+    }
+
+    #[test]
+    fn an_intent_never_arrives_only_if_something_kept_it_from_the_venue() {
+        assert!(is_found(|_, _| {}));
+        assert!(is_found(|truth, reference| truth.on_sent(reference)), "sent, and not vanished");
+        assert!(!is_found(Truth::on_vanished));
+        assert!(!is_found(|truth, reference| truth.on_not_written(1, reference)), "its leader ended");
+        assert!(is_found(|truth, reference| truth.on_not_written(2, reference)), "its leader itself says so");
     }
 }

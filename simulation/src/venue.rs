@@ -211,6 +211,9 @@ impl Outside {
             Some(line) => (line.open, line.session, line.process),
             None => return,
         };
+        if let (VenueInput::Submit(reference, _), false) = (&input, open) {
+            self.truth.on_vanished(reference);
+        }
         let mut outcome = Outcome::default();
         let now = self.now;
         let counter = &mut self.venue.counter;
@@ -336,12 +339,15 @@ impl Outside {
         self.hang_up(connection);
     }
 
-    /// A process left the connection, or died: the venue notices, or not.
+    /// A process left the connection, or died: what it wrote before may still arrive, and the venue notices, or not.
     pub fn hang_up(&mut self, connection: ConnectionId) {
-        self.venue.break_connection(connection);
+        if self.rng.random_bool(0.3) {
+            self.venue.break_connection(connection);
+        }
         if self.rng.random_bool(0.7) {
-            let notices = self.between(1, 4_000);
-            self.at_line(self.now + notices, Step::Venue(connection, VenueInput::Ended));
+            let last_words = self.venue.connections.get(connection).map_or(Duration::ZERO, |line| line.to_venue);
+            let notices = (self.now + self.between(1, 4_000)).max(last_words);
+            self.at_line(notices, Step::Venue(connection, VenueInput::Ended));
         }
     }
 

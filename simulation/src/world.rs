@@ -215,7 +215,9 @@ impl World {
             }
             Fault::StepClock => {
                 let node = out.rng.random_range(0..nodes.len());
-                nodes[node].wall_offset_ms += out.rng.random_range(-20_000..20_000);
+                let step_ms = out.rng.random_range(-20_000..20_000);
+                out.note(|| format!("the clock of node {node} steps by {step_ms} ms"));
+                nodes[node].wall_offset_ms += step_ms;
             }
             // A venue lists what ended with the last day only: somebody must have seen that before the next one begins.
             Fault::NextDay => {
@@ -279,18 +281,15 @@ impl World {
         let state = engine.state();
         let out = &mut self.out;
         check_venue(out, state, &replayed.days);
-        for client in &mut self.clients {
-            let owner = client.owner.clone();
-            client.mirror.refill(out, &owner);
-            let mine = state.filtered(&owner);
+        for client in &self.clients {
+            let mine = state.filtered(&client.owner);
             if client.mirror.state != mine {
                 out.found(format!("a mirror differs from the node: {}", difference(&client.mirror.state, &mine)));
             }
             check_client(out, client, state, &replayed.days);
         }
-        let never =
-            state.orders().values().filter(|o| o.reason.as_deref() == Some(gateway_node::reconcile::NEVER_ARRIVED));
-        out.counts.never_arrived = never.count() as u64;
+        out.truth.check_never_arrived();
+        out.counts.never_arrived = out.truth.never_arrived() as u64;
     }
 
     /// What is stored reads back from its bytes.
@@ -391,7 +390,10 @@ fn check_client(out: &mut Outside, client: &Client, state: &OmsState, days: &Day
             }
             Some(Outcome::NotExecuted(why)) => {
                 out.counts.not_executed += 1;
-                if is_at_venue {
+                // Known, and counted: clocks are compared within one process's life only.
+                if is_at_venue && out.swarm.clocks_step && out.truth.was_taken_behind(ticket.id()) {
+                    out.counts.taken_behind += 1;
+                } else if is_at_venue {
                     out.found(format!("a client takes {} for not executed ({why}), and the venue has it", ticket.id()));
                 }
             }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use crate::{fetch_nats, workspace};
 
@@ -39,18 +39,40 @@ pub struct ChaosArgs {
     keep: bool,
 }
 
-/// A defect that can be planted, and the faults that bring it to light.
+/// A defect that can be planted, the faults that bring it to light, and the words of the finding that it must lead to.
 struct Provoked {
     name: &'static str,
     faults: &'static str,
+    says: &'static [&'static str],
 }
 
-const DEFECTS: [Provoked; 5] = [
-    Provoked { name: "gate", faults: "kill the leading,stall the leading node from the brokers,kill a broker" },
-    Provoked { name: "fence", faults: "freeze the leading,stall the leading node from the brokers" },
-    Provoked { name: "ids", faults: "kill a client,a client from the brokers,kill the leading" },
-    Provoked { name: "reconcile", faults: "while the journal is slow" },
-    Provoked { name: "trades", faults: "kill a client,kill a standby" },
+const DEFECTS: [Provoked; 6] = [
+    Provoked {
+        name: "gate",
+        faults: "kill the leading,stall the leading node from the brokers,kill a broker",
+        says: &["lost: ", ": the venue took it as ", ", the journal lacks it"],
+    },
+    Provoked {
+        name: "fence",
+        faults: "freeze the leading node past,stall the leading node from the brokers",
+        says: &["mismatched: the journal: it holds ", " entries of leaders that had been replaced"],
+    },
+    Provoked {
+        name: "ids",
+        faults: "kill a client,a client from the brokers,kill the leading",
+        says: &["duplicated: ", ": the venue took it as ", " and "],
+    },
+    Provoked {
+        name: "reconcile",
+        faults: "while the journal is slow",
+        says: &["mismatched: ", ": REJECTED with ", " lots in entry "],
+    },
+    Provoked {
+        name: "trades",
+        faults: "kill a client,kill a standby",
+        says: &["lost: ", ": its trades in the journal are ", " lots, the order says "],
+    },
+    Provoked { name: "submit", faults: "kill a client,kill a standby", says: &["lost: ", ": the node lost it"] },
 ];
 
 /// Rounds in which a planted defect is to be caught, and how many runs of them it gets.
@@ -105,6 +127,7 @@ pub fn short(nats_server: &Path) -> anyhow::Result<ExitCode> {
 
 fn judge_the_judge(args: &ChaosArgs, nats_server: &Path) -> anyhow::Result<ExitCode> {
     let node = planted_node()?;
+    without_a_defect(args, nats_server, &node)?;
     let mut missed = Vec::new();
     for defect in DEFECTS {
         match caught(args, nats_server, &node, &defect)? {
@@ -121,7 +144,18 @@ fn judge_the_judge(args: &ChaosArgs, nats_server: &Path) -> anyhow::Result<ExitC
     bail!("planted and not caught: {}", missed.join(", "));
 }
 
-/// The finding that caught a defect, if one of the runs did.
+/// The control: the same program under the same faults, and nothing is found while nothing is planted.
+fn without_a_defect(args: &ChaosArgs, nats_server: &Path, node: &Path) -> anyhow::Result<()> {
+    let mut chaos = chaos(args, nats_server, node)?;
+    chaos.args(["--faults", &DEFECTS.map(|defect| defect.faults).join(",")]);
+    chaos.args(["--seed", &args.seed.unwrap_or(1).to_string()]);
+    let status = chaos.status().context("cannot run chaos")?;
+    ensure!(status.success(), "the control run, without any defect, was to find nothing and ended with {status}");
+    println!("no defect: nothing found");
+    Ok(())
+}
+
+/// The finding that caught a defect, if one of the runs did: the one that the defect must lead to.
 fn caught(args: &ChaosArgs, nats_server: &Path, node: &Path, defect: &Provoked) -> anyhow::Result<Option<String>> {
     for attempt in 0..RUNS_TO_CATCH {
         let mut chaos = chaos(args, nats_server, node)?;
@@ -132,16 +166,25 @@ fn caught(args: &ChaosArgs, nats_server: &Path, node: &Path, defect: &Provoked) 
         let output = output.context("cannot run chaos")?;
         let text = String::from_utf8_lossy(&output.stdout);
         if output.status.code() == Some(FOUND) {
-            let is_finding = |line: &&str| FINDINGS.iter().any(|kind| line.starts_with(kind));
-            return Ok(Some(text.lines().find(is_finding).unwrap_or("the table above").chars().take(300).collect()));
+            if let Some(finding) = text.lines().find(|line| says_all(line, defect.says)) {
+                return Ok(Some(finding.chars().take(300).collect()));
+            }
+            eprintln!("{text}\nxtask: with seed {seed} none of these findings is of {}", defect.name);
+            continue;
         }
         eprintln!("xtask: {} was not caught with seed {seed} ({})", defect.name, output.status);
     }
     Ok(None)
 }
 
-/// How the line of a finding begins.
-const FINDINGS: [&str; 3] = ["lost: ", "duplicated: ", "mismatched: "];
+/// Whether a line holds all of these, in this order, the first at its beginning.
+fn says_all(line: &str, words: &[&str]) -> bool {
+    let Some((first, others)) = words.split_first() else { return false };
+    let rest = line.strip_prefix(first);
+    rest.is_some_and(|rest| {
+        others.iter().try_fold(rest, |rest, word| rest.split_once(word).map(|(_, rest)| rest)).is_some()
+    })
+}
 
 fn chaos(args: &ChaosArgs, nats_server: &Path, node: &Path) -> anyhow::Result<Command> {
     let mut chaos = Command::new(workspace::programs(false)?.join("chaos"));
@@ -164,4 +207,25 @@ fn planted_node() -> anyhow::Result<PathBuf> {
     build.args(["--features", "planted-defects", "--target-dir"]).arg(&target);
     workspace::run(&mut build)?;
     Ok(target.join("debug").join("gateway-node"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_is_known_by_all_its_words() {
+        let finding = "duplicated: c1-1-7: the venue took it as 3/1 and 4/2";
+        assert!(says_all(finding, DEFECTS[2].says));
+        assert!(!says_all(finding, DEFECTS[0].says) && !says_all(finding, &[]));
+        let trades = "lost: c1-1-152: its trades in the journal are 0 lots, the order says 1";
+        assert!(says_all(trades, DEFECTS[4].says) && !says_all(trades, DEFECTS[5].says));
+        assert!(!says_all("    c1 5 duplicated: x: the venue took it as 3/1 and 4/2", DEFECTS[2].says));
+    }
+
+    #[test]
+    fn every_defect_is_provoked() {
+        let planted = protocol::defect::Defect::ALL.map(protocol::defect::Defect::name);
+        assert_eq!(DEFECTS.map(|defect| defect.name), planted);
+    }
 }

@@ -4,7 +4,9 @@ use gateway_node::gateway::sim::books::Terms;
 use gateway_node::gateway::sim::counter::Session;
 use gateway_node::gateway::sim::ledger::{LedgerEntry, Record};
 use gateway_node::gateway::{VenueOrder, VenueReference, VenueTrade};
-use protocol::{Currency, Exchange, InstrumentId, OrderType, Position};
+use gateway_node::reconcile::NEVER_ARRIVED;
+use protocol::journal::Entry;
+use protocol::{Currency, Event, Exchange, InstrumentId, OrderType, Position, Timestamp};
 
 use super::*;
 
@@ -110,6 +112,30 @@ struct Made {
     /// Of the leading node and the mirror, where they differ from the journal.
     leader: Option<Listing>,
     mirror: Option<Listing>,
+    /// When all of it was written, in milliseconds since 1970.
+    journal_ms: i64,
+    ledger_ms: i64,
+    stalls: Vec<(i64, i64)>,
+}
+
+const DEADLINE_MS: i64 = 10_000;
+
+fn at_ms(ms: i64) -> Timestamp {
+    chrono::DateTime::from_timestamp_millis(ms).expect("a time").fixed_offset()
+}
+
+/// An intent.
+fn sent(id: &str, reference: &str) -> Order {
+    let mut order = order(id, OrderStatus::Submitting, 0.0);
+    (order.venue_reference, order.deadline) = (Some(reference.into()), Some(at_ms(DEADLINE_MS)));
+    order
+}
+
+/// An intent that the venue does not list.
+fn given_up(id: &str, reference: &str) -> Order {
+    let mut order = order(id, OrderStatus::Rejected, 0.0);
+    (order.venue_reference, order.reason) = (Some(reference.into()), Some(NEVER_ARRIVED.to_owned()));
+    order
 }
 
 fn sending(id: &str) -> Note {
@@ -165,8 +191,8 @@ fn good() -> Made {
             OmsEvent::Order(order("b", OrderStatus::NotTraded, 0.0)),
             OmsEvent::Order(order("b", OrderStatus::Cancelled, 0.0)),
             OmsEvent::Order(order("c", OrderStatus::Rejected, 0.0)),
-            OmsEvent::Order(order("e", OrderStatus::Submitting, 0.0)),
-            OmsEvent::Order(order("e", OrderStatus::Rejected, 0.0)),
+            OmsEvent::Order(sent("e", "3/7")),
+            OmsEvent::Order(given_up("e", "3/7")),
         ],
         ledger: vec![
             LedgerEntry::Started { run: 1, terms },
@@ -180,6 +206,9 @@ fn good() -> Made {
         ],
         leader: None,
         mirror: None,
+        journal_ms: 9_000,
+        ledger_ms: 8_000,
+        stalls: Vec::new(),
     }
 }
 
@@ -190,18 +219,18 @@ fn listing(journal: &Journal) -> Listing {
 fn evidence(made: Made) -> Evidence {
     let mut journal = Journal::default();
     for (at, data) in made.journal.into_iter().enumerate() {
-        journal.state.apply(&data);
-        journal.events.push((at as u64 + 1, data));
+        let event = Event { gateway: "sim1".into(), epoch: 1, seq: 1, time: at_ms(made.journal_ms), data };
+        journal.take(at as u64 + 1, 1, Entry::Event(Box::new(event)));
     }
-    let time = chrono::DateTime::UNIX_EPOCH.fixed_offset();
     let lines = made.notes.into_iter().map(|note| Line { at_us: 0, note }).collect();
     Evidence {
         diaries: vec![("c1".to_owned(), lines)],
-        venue: VenueBooks::of(&[Record { n: 1, time, entries: made.ledger }]),
+        venue: VenueBooks::of(&[Record { n: 1, time: at_ms(made.ledger_ms), entries: made.ledger }]),
         leader: made.leader.unwrap_or_else(|| listing(&journal)),
         mirrors: vec![("c1".to_owned(), made.mirror.unwrap_or_else(|| listing(&journal)))],
         journal,
         owner: "default".into(),
+        stalls: made.stalls,
         is_at_rest: true,
     }
 }
@@ -425,4 +454,57 @@ fn what_the_ledgers_say_of_an_id_is_shown() {
         "{lines:?}"
     );
     assert!(lines_about(&evidence, "trade  SHFE 8 LONG").len() >= 3);
+}
+
+/// `e` is given up as never arrived under this reference, with this in the ledger besides.
+fn given_up_as(reference: &str, change: impl FnOnce(&mut Made)) -> Vec<(Wrong, String)> {
+    found(|made| {
+        made.journal.retain(|event| !matches!(event, OmsEvent::Order(o) if o.orderid.as_str() == "e"));
+        made.journal.extend([sent("e", reference), given_up("e", reference)].map(OmsEvent::Order));
+        change(made);
+    })
+}
+
+#[test]
+fn an_intent_that_a_node_lost_itself_is_found() {
+    assert_eq!(given_up_as("4/9", |_| {}), [of(Wrong::Lost, "e")], "its session stood: nothing is lost within one");
+    let ended = LedgerEntry::SessionEnded { session: SESSION, reason: "dropped".to_owned() };
+    assert_eq!(given_up_as("4/9", |made| made.ledger.push(ended.clone())), [], "lost with its connection");
+    // The number behind it came.
+    assert_eq!(given_up_as("4/1", |made| made.ledger.push(ended.clone())), [], "it came itself");
+    let overtaken = |change: fn(&mut Made)| {
+        given_up_as("4/9", |made| {
+            made.journal.push(OmsEvent::Order(sent("f", "4/10")));
+            let order = OmsEvent::Order(order("f", OrderStatus::Cancelled, 0.0));
+            made.journal.push(order);
+            made.ledger.extend([accepted("f", 10), finished(10, OrderStatus::Cancelled, 0.0), ended.clone()]);
+            change(made);
+        })
+    };
+    assert_eq!(overtaken(|_| {}), [of(Wrong::Lost, "e")]);
+    let cancelled = |made: &mut Made| made.notes.push(Note::Cancelling { id: OrderId::new("e") });
+    assert_eq!(overtaken(cancelled), [], "cancelled before it was written");
+    let late = |made: &mut Made| {
+        made.ledger_ms = DEADLINE_MS + 500;
+        made.journal_ms = made.ledger_ms + 500;
+    };
+    assert_eq!(overtaken(late), [], "its time was over before it was written");
+}
+
+#[test]
+fn an_order_that_comes_behind_its_deadline_is_found() {
+    let late = |ledger_ms, stalls: &[(i64, i64)]| {
+        found(|made| {
+            let intent = |event: &&mut OmsEvent| matches!(event, OmsEvent::Order(o) if o.orderid.as_str() == "b");
+            if let Some(OmsEvent::Order(order)) = made.journal.iter_mut().find(intent) {
+                order.deadline = Some(at_ms(DEADLINE_MS));
+            }
+            (made.ledger_ms, made.stalls) = (ledger_ms, stalls.to_vec());
+        })
+    };
+    assert_eq!(late(DEADLINE_MS + 1_000, &[]), []);
+    assert_eq!(late(DEADLINE_MS + 1_001, &[]), [of(Wrong::Mismatched, "b")]);
+    assert_eq!(late(DEADLINE_MS + 1_001, &[(9_000_000, 10_500_000)]), [], "its node was stopped");
+    let earlier = [(1_000_000, 8_999_999), (11_002_000, 12_000_000)];
+    assert_eq!(late(DEADLINE_MS + 1_001, &earlier), [of(Wrong::Mismatched, "b")], "but not then");
 }

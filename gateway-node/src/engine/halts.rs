@@ -17,8 +17,8 @@ use super::{Approval, Caller, EVERYBODY, Effect, Effects, Engine, Now, ReplyTo, 
 use crate::reconcile::Target;
 use crate::risk::{self, Leg};
 
-/// Most targets that are halted at a time: one entry of the journal holds them all. More of them in the bucket halt
-/// everybody.
+/// Most owners, and accounts of other gateways, that are halted at a time: one entry of the journal holds them all. More
+/// of them in the bucket halt everybody. Everything, a gateway and its own account can always be halted.
 const MAX_HALTS: usize = 256;
 /// Longest name of an owner or an account, in bytes.
 const MAX_NAME: usize = 128;
@@ -413,10 +413,16 @@ impl Engine {
         if request.external && target.scope == HaltScope::Owner {
             return Err(bad("external: orders found at the venue are no owner's: leave out owner, or external"));
         }
-        if self.halts.held.len() >= MAX_HALTS && !self.halts.held.contains_key(&target) {
+        let counts = |target: &HaltTarget| is_one_of_many(self, target);
+        if counts(&target)
+            && !self.halts.held.contains_key(&target)
+            && self.halts.held.keys().filter(|held| counts(held)).count() >= MAX_HALTS
+        {
             return Err(RpcError::new(
                 ErrorCode::Overloaded,
-                format!("{MAX_HALTS} targets are halted already: halt everybody, or resume somebody"),
+                format!(
+                    "{MAX_HALTS} owners and accounts are halted already: halt the gateway or everything, or resume somebody"
+                ),
             ));
         }
         self.halts.made += 1;
@@ -535,8 +541,8 @@ impl Engine {
 
     /// All that the bucket holds.
     fn on_halts_read(&mut self, now: Now, records: &[HaltRecord], out: &mut Effects) {
-        let halted =
-            records.iter().filter(|r| matches!(r, HaltRecord::Halted(_)) && !is_other_gateways(self, r.target()));
+        let halted = records.iter().filter(|r| matches!(r, HaltRecord::Halted(_)) && is_one_of_many(self, r.target()));
+        let halted = halted.filter(|r| !is_other_gateways(self, r.target()));
         if halted.count() > MAX_HALTS {
             let why = format!("the bucket holds more than {MAX_HALTS}");
             self.log(now, LogLevel::Critical, format!("new orders are halted: {}", unknown_reason(&why)), out);
@@ -857,6 +863,15 @@ fn way_out(target: &HaltTarget) -> String {
 
 fn is_other_gateways(engine: &Engine, target: &HaltTarget) -> bool {
     target.scope == HaltScope::Gateway && target.target != engine.options.gateway
+}
+
+/// Whether there may be any number of such targets.
+fn is_one_of_many(engine: &Engine, target: &HaltTarget) -> bool {
+    match target.scope {
+        HaltScope::All | HaltScope::Gateway => false,
+        HaltScope::Account => engine.state.account(&target.target).is_none(),
+        HaltScope::Owner | HaltScope::Unknown => true,
+    }
 }
 
 fn unknown_reason(why: &str) -> String {

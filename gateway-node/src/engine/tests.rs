@@ -1261,7 +1261,7 @@ fn an_impossible_number_at_a_login_stops_orders_and_neither_halts_nor_ticks() {
             effects.iter().filter(|e| matches!(e, Effect::Venue(command) if wanted(command))).count()
         };
         assert_eq!(bench.engine.gateway_state(), GatewayState::Dirty);
-        assert_eq!(count(|command| matches!(command, VenueCommand::Cancel(..))), due);
+        assert_eq!(count(|command| matches!(command, VenueCommand::CancelEach(..))), due);
         assert_eq!(count(|command| matches!(command, VenueCommand::Subscribe(..))), due);
     }
 }

@@ -488,6 +488,14 @@ fn more_halts_than_can_be_kept_halt_everybody() {
     desk.read(&bucket);
     assert_eq!(desk.halted().len(), MAX_HALTS);
     assert_eq!(desk.send(Offset::Open), Ok(()));
+
+    let halt = |owner: Option<&str>, all| {
+        Request::Halt(protocol::rpc::Halt { owner: owner.map(Into::into), all, ..Default::default() })
+    };
+    let one_more = desk.call(halt(Some("one-more"), false));
+    assert_eq!(desk.answer(one_more).expect_err("refused").code, ErrorCode::Overloaded);
+    desk.call(halt(None, true));
+    assert_eq!(desk.send(Offset::Open).expect_err("everything can be halted").code, ErrorCode::Halted);
 }
 
 fn sample() -> HaltEntry {

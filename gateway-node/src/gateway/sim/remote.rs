@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use protocol::defect::{Defect, LOSES_EVERY, is_planted};
 use protocol::{HistoryRequest, InstrumentId, Name, OrderRequest, QuoteRequest};
 use tracing::{debug, error, warn};
 
@@ -150,6 +151,9 @@ impl Gateway for RemoteVenue {
 
     fn submit(&mut self, reference: &VenueReference, order: &Approved<OrderRequest>) -> Result<(), GatewayError> {
         self.check_session(reference)?;
+        if is_planted(Defect::Submit) && reference.number.is_multiple_of(LOSES_EVERY) {
+            return Ok(());
+        }
         self.send(&Ask::Submit { number: reference.number, request: Box::new(order.get().clone()) })
     }
 
