@@ -268,7 +268,7 @@ impl Bucket {
         let current = self.records.get(write.change.target());
         match decide(&write.change, current) {
             Decision::Keep(record) => Ok(record),
-            Decision::Conflict(entry) => Err(WriteError::Conflict(entry)),
+            Decision::Conflict(entry) => Err(WriteError::Conflict(Box::new(entry))),
             Decision::Write(record) => {
                 if matches!(write.change, Change::Resume(_)) {
                     self.ended.push((record.target().clone(), record.heard().clone()));
