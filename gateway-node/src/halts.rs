@@ -267,7 +267,7 @@ impl Edge {
                 let (revision, current) = last_of(&store.stream, &store.prefix, &key).await?;
                 let record = match decide(&write.change, current.as_ref()) {
                     Decision::Keep(record) => return Ok(record),
-                    Decision::Conflict(entry) => return Err(WriteError::Conflict(entry)),
+                    Decision::Conflict(entry) => return Err(WriteError::Conflict(Box::new(entry))),
                     Decision::Write(record) => record,
                 };
                 let bytes = codec::encode(&record).map_err(|error| unwritable(error.to_string()))?;

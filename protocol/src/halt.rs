@@ -140,9 +140,23 @@ pub const MAX_HEARD: usize = 24;
 /// The halts of one target that were ever taken into its record, ended ones included: of each gateway that was asked the
 /// latest, as its epoch and a number within that. Who finds its own halt among them need not write it, whatever has
 /// become of it since.
+///
+/// On the wire: `[["ctp1",7,3]]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "Vec<(Name, u64, u64)>", into = "Vec<(Name, u64, u64)>")]
 pub struct Heard(BTreeMap<Name, (u64, u64)>);
+
+impl From<Vec<(Name, u64, u64)>> for Heard {
+    fn from(all: Vec<(Name, u64, u64)>) -> Heard {
+        Heard(all.into_iter().map(|(gateway, epoch, n)| (gateway, (epoch, n))).collect())
+    }
+}
+
+impl From<Heard> for Vec<(Name, u64, u64)> {
+    fn from(heard: Heard) -> Vec<(Name, u64, u64)> {
+        heard.0.into_iter().map(|(gateway, (epoch, n))| (gateway, epoch, n)).collect()
+    }
+}
 
 impl Heard {
     /// One halt: the `n`th that a gateway was asked for in this epoch.

@@ -46,7 +46,9 @@ impl Site {
     }
 
     async fn status(&self, gateway: &str) -> Option<Status> {
-        serde_json::from_value(call(&self.client, gateway, "get_status", "{}").await.ok()?).ok()
+        // Nothing, while nobody answers.
+        let reply = self.client.request(format!("rpc.{gateway}.get_status"), "".into()).await.ok()?;
+        protocol::codec::decode(&reply.payload).ok()
     }
 
     async fn until_halts(&self, gateway: &str, count: usize) -> Status {

@@ -97,7 +97,7 @@ pub enum Decision {
 #[derive(Debug, Clone, PartialEq)]
 pub enum WriteError {
     /// Halted again since, for whoever wanted to resume.
-    Conflict(HaltEntry),
+    Conflict(Box<HaltEntry>),
     /// The bucket cannot be written.
     Unwritable(String),
     /// It was sent to the bucket, and nobody knows whether it was stored.

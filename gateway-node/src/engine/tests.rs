@@ -110,7 +110,7 @@ impl Bench {
             let outcome = match halts::decide(&write.change, None) {
                 halts::Decision::Write(record) => Ok(Some(record)),
                 halts::Decision::Keep(record) => Ok(record),
-                halts::Decision::Conflict(entry) => Err(halts::WriteError::Conflict(entry)),
+                halts::Decision::Conflict(entry) => Err(halts::WriteError::Conflict(Box::new(entry))),
             };
             self.engine.on_halt_news(self.now, HaltNews::Written(write, outcome), &mut self.effects);
         }

@@ -128,10 +128,8 @@ fn calls() {
     check("rpc.halted", &Halted { halted: vec!["STRAT_A".into(), "*".into()], halts: vec![a::halt()], uncancelled });
     check("halt_record.halted", &HaltRecord::Halted(a::halt()));
     let at = a::time("2018-10-12T21:10:00+08:00");
-    check(
-        "halt_record.resumed",
-        &HaltRecord::Resumed(Resumed { target: a::halt().target, at, heard: a::halt().heard }),
-    );
+    let resumed = Resumed { target: a::halt().target, at, heard: a::halt().heard };
+    check("halt_record.resumed", &HaltRecord::Resumed(resumed));
 }
 
 #[test]
