@@ -360,7 +360,8 @@ mod tests {
     #[test]
     fn a_takeover_ends_with_the_first_order_that_the_new_leader_took() {
         let mut evidence = Evidence::default();
-        let leader = |epoch, us| Entry::Private(Private::LeaderStarted { epoch, node: "n".into(), time: at(us) });
+        let leader =
+            |epoch, us| Entry::Private(Private::LeaderStarted { epoch, node: "n".into(), time: at(us), limits: None });
         let order = |epoch, id| {
             let data = OmsEvent::Order(request(id).to_order(&"sim1".into(), &"default".into()));
             Entry::Event(Box::new(Event { gateway: "sim1".into(), epoch, seq: 1, time: at(0), data }))
