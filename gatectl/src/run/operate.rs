@@ -254,7 +254,7 @@ mod tests {
             serde_json::json!({ "scope": "ALL", "target": "", "reduce_only": true, "since": "2024-01-02T09:00:00Z" });
         let halts = vec![serde_json::from_value(all).expect("a halt")];
         let both = halted_sentence("sim1", &Halted { halted: vec!["A".into()], halts, ..Halted::default() });
-        assert!(both.contains("halted for A;") && both.contains("lessens a position, for all"), "{both}");
+        assert!(both.contains("halted for A;") && both.contains("lessens a position, for everything"), "{both}");
         let error = protocol::RpcError::new(protocol::ErrorCode::NotReady, "not logged in");
         let uncancelled = Some(protocol::rpc::Uncancelled { count: 3, error });
         let said = halted_sentence("sim1", &Halted { halted: vec!["A".into()], uncancelled, ..Halted::default() });

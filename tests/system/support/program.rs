@@ -7,6 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -111,6 +112,10 @@ impl Program {
         // A child that was not waited for keeps its number, so this cannot hit anybody else.
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).expect("it has not ended");
         kill(Pid::from_raw(pid), signal).expect("signalled");
+        if signal == Signal::SIGSTOP {
+            // Until then some of its threads may go on for a while.
+            waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WUNTRACED)).expect("it is stopped");
+        }
     }
 
     /// Whether it is still there.
