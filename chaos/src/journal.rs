@@ -1,6 +1,6 @@
 //! What a gateway's journal holds, read from the stream itself: no node is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -32,6 +32,8 @@ pub struct Journal {
     pub leaders: Vec<(u64, i64)>,
     /// What became an intent, by the client's id.
     pub intents: BTreeMap<OrderId, Intent>,
+    /// Every number at the venue that anything was journalled with, by the client's id.
+    pub references: BTreeSet<(OrderId, VenueReference)>,
     /// What was said never to have reached the venue, in the journal's order.
     pub never_arrived: Vec<NeverArrived>,
     /// The highest of their epochs.
@@ -89,9 +91,11 @@ impl Journal {
             OmsEvent::Quote(q) => (&q.quoteid, &q.venue_reference, q.deadline, &q.reason),
             OmsEvent::Trade(_) | OmsEvent::Position(_) | OmsEvent::Account(_) => return,
         };
+        let reference: Option<VenueReference> = reference.as_ref().and_then(|text| text.parse().ok());
+        self.references.extend(reference.clone().map(|reference| (id.clone(), reference)));
         self.intents.entry(id.clone()).or_insert_with(|| Intent {
             epoch,
-            reference: reference.as_ref().and_then(|text| text.parse().ok()),
+            reference,
             deadline_us: deadline.map(|deadline| deadline.timestamp_micros()),
         });
         if reason.as_deref() == Some(NEVER_ARRIVED) {
