@@ -1,15 +1,18 @@
 //! What a gateway's journal holds, read from the stream itself: no node is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use async_nats::jetstream::{self, stream};
 use futures::TryStreamExt as _;
 use gateway_node::gateway::VenueReference;
 use gateway_node::reconcile::NEVER_ARRIVED;
 use protocol::journal::{Entry, HEADER_MESSAGE_ID, Private, decode_entry, parse_message_id};
 use protocol::{Event, OmsEvent, OmsState, OrderId, subject};
+
+use crate::wait::until;
 
 /// Longest wait for the next entry.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,6 +32,8 @@ pub struct Journal {
     pub leaders: Vec<(u64, i64)>,
     /// What became an intent, by the client's id.
     pub intents: BTreeMap<OrderId, Intent>,
+    /// Every number at the venue that anything was journalled with, by the client's id.
+    pub references: BTreeSet<(OrderId, VenueReference)>,
     /// What was said never to have reached the venue, in the journal's order.
     pub never_arrived: Vec<NeverArrived>,
     /// The highest of their epochs.
@@ -86,9 +91,11 @@ impl Journal {
             OmsEvent::Quote(q) => (&q.quoteid, &q.venue_reference, q.deadline, &q.reason),
             OmsEvent::Trade(_) | OmsEvent::Position(_) | OmsEvent::Account(_) => return,
         };
+        let reference: Option<VenueReference> = reference.as_ref().and_then(|text| text.parse().ok());
+        self.references.extend(reference.clone().map(|reference| (id.clone(), reference)));
         self.intents.entry(id.clone()).or_insert_with(|| Intent {
             epoch,
-            reference: reference.as_ref().and_then(|text| text.parse().ok()),
+            reference,
             deadline_us: deadline.map(|deadline| deadline.timestamp_micros()),
         });
         if reason.as_deref() == Some(NEVER_ARRIVED) {
@@ -107,17 +114,19 @@ impl Journal {
 /// # Errors
 /// If the stream is not there or cannot be read.
 pub async fn read(client: async_nats::Client, gateway: &str) -> anyhow::Result<Journal> {
-    let context = async_nats::jetstream::new(client);
+    let context = jetstream::new(client);
     let name = subject::journal_stream(gateway);
-    let stream = context.get_stream(&name).await.with_context(|| format!("opening the stream {name}"))?;
-    let state = stream.get_info().await.with_context(|| format!("looking at the stream {name}"))?.state;
+    // Brokers that were killed a moment ago may be electing who answers.
+    let (state, mut messages) = until(&format!("the stream {name} to be opened"), PATIENCE, async || {
+        let opened = open(&context, &name).await;
+        Ok(opened.inspect_err(|error| tracing::warn!("{error:#}")).ok())
+    })
+    .await?;
     let mut journal = Journal::default();
     let (first, last) = (state.first_sequence, state.last_sequence);
     if last == 0 {
         return Ok(journal);
     }
-    let config = pull::OrderedConfig { deliver_policy: DeliverPolicy::All, ..Default::default() };
-    let mut messages = stream.create_consumer(config).await.context("reading the journal")?.messages().await?;
     let mut expected = first;
     while expected <= last {
         let message = tokio::time::timeout(PATIENCE, messages.try_next())
@@ -144,6 +153,15 @@ pub async fn read(client: async_nats::Client, gateway: &str) -> anyhow::Result<J
         }
     }
     Ok(journal)
+}
+
+/// The stream as it is, and everything in it from its first entry on.
+async fn open(context: &jetstream::Context, name: &str) -> anyhow::Result<(stream::State, pull::Ordered)> {
+    let stream = context.get_stream(name).await.with_context(|| format!("opening the stream {name}"))?;
+    let state = stream.get_info().await.with_context(|| format!("looking at the stream {name}"))?.state;
+    let config = pull::OrderedConfig { deliver_policy: DeliverPolicy::All, ..Default::default() };
+    let consumer = stream.create_consumer(config).await.context("reading the journal")?;
+    Ok((state, consumer.messages().await.context("reading the journal")?))
 }
 
 #[cfg(test)]

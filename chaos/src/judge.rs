@@ -216,6 +216,10 @@ impl<'a> Bench<'a> {
                 );
                 continue;
             };
+            if !self.evidence.journal.references.contains(&(taken.memo.clone(), taken.reference.clone())) {
+                let what = format!("the venue took it as {}, the journal lacks it", taken.reference);
+                self.find(Wrong::Lost, &taken.memo, what);
+            }
             if let Some(what) = other_content(&journalled.request, &taken.content) {
                 self.find(Wrong::Mismatched, &taken.memo, what);
             }

@@ -27,6 +27,8 @@ fn order(id: &str, status: OrderStatus, traded: f64) -> Order {
     let mut order = request(id, 2.0).to_order(&"sim1".into(), &"default".into());
     order.status = status;
     order.traded = traded;
+    let number = [("a", 1), ("b", 2), ("f", 10)].into_iter().find(|(known, _)| *known == id);
+    order.venue_reference = number.map(|(_, number)| reference(number).to_string().into());
     order
 }
 
@@ -294,7 +296,13 @@ fn a_trade_that_somebody_lacks_is_lost() {
 #[test]
 fn an_order_that_the_venue_took_twice_is_a_duplicate() {
     let twice = found(|made| made.ledger.extend([accepted("b", 9), finished(9, OrderStatus::Cancelled, 0.0)]));
-    assert_eq!(twice, [of(Wrong::Duplicated, "b")]);
+    assert_eq!(twice, [of(Wrong::Lost, "b"), of(Wrong::Duplicated, "b")], "and the journal has it once");
+    let journalled = found(|made| {
+        made.ledger.extend([accepted("b", 9), finished(9, OrderStatus::Cancelled, 0.0)]);
+        let at = made.journal.iter().position(|event| matches!(event, OmsEvent::Order(o) if o.orderid.as_str() == "b"));
+        made.journal.insert(at.expect("an intent"), OmsEvent::Order(sent("b", "4/9")));
+    });
+    assert_eq!(journalled, [of(Wrong::Duplicated, "b")]);
 }
 
 #[test]
