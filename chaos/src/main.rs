@@ -41,10 +41,10 @@ enum Command {
 struct RunArgs {
     /// How many faults; by default each kind once
     #[arg(long, conflicts_with = "minutes")]
-    rounds: Option<usize>,
+    rounds: Option<std::num::NonZeroUsize>,
     /// For how long
     #[arg(long)]
-    minutes: Option<u64>,
+    minutes: Option<std::num::NonZeroU64>,
     /// Decides everything that chance decides; by default another one each time
     #[arg(long)]
     seed: Option<u64>,
@@ -99,8 +99,8 @@ async fn judged(args: RunArgs) -> anyhow::Result<ExitCode> {
     let kinds = kinds(&args.faults)?;
     let seed = args.seed.unwrap_or_else(|| rand_chacha::ChaCha8Rng::from_rng(&mut rand::rng()).next_u64() >> 32);
     let length = match (args.rounds, args.minutes) {
-        (Some(rounds), _) => Length::Rounds(rounds),
-        (None, Some(minutes)) => Length::For(Duration::from_secs(60 * minutes)),
+        (Some(rounds), _) => Length::Rounds(rounds.get()),
+        (None, Some(minutes)) => Length::For(Duration::from_secs(60 * minutes.get())),
         (None, None) => Length::Rounds(kinds.len()),
     };
     let directory = chaos::run::directory(seed);

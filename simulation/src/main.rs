@@ -1,5 +1,6 @@
 //! `cargo xtask simulate`: many histories, or one again, or the judges judged.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -20,7 +21,7 @@ const ENOUGH: u64 = 1_000;
 #[command(name = "simulation", bin_name = "cargo xtask simulate", max_term_width = 110)]
 struct Args {
     /// How many histories
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     histories: u64,
     /// The first history's seed; with nothing else, that one history with all its steps
     #[arg(long)]
@@ -30,7 +31,7 @@ struct Args {
     minutes: Option<f64>,
     /// Threads; each runs histories of its own
     #[arg(long)]
-    threads: Option<usize>,
+    threads: Option<std::num::NonZeroUsize>,
     /// Plant a defect: gate, fence, ids, reconcile, trades or submit
     #[arg(long, conflicts_with = "judge")]
     defect: Option<String>,
@@ -150,7 +151,7 @@ fn histories(first: u64, count: u64, threads: usize, until: Option<Instant>) -> 
 
 fn threads(args: &Args) -> usize {
     let available = || std::thread::available_parallelism().map_or(1, usize::from);
-    args.threads.unwrap_or_else(available).max(1)
+    args.threads.map_or_else(available, std::num::NonZeroUsize::get)
 }
 
 fn many(args: &Args) -> anyhow::Result<bool> {
@@ -186,9 +187,14 @@ fn many(args: &Args) -> anyhow::Result<bool> {
 /// Runs one history with its steps shown; whether nothing was found.
 fn again(seed: u64, last: usize) -> bool {
     let ended = world::run(seed, StepLog::kept());
+    let mut out = std::io::stdout().lock();
     for line in &ended.lines[ended.lines.len().saturating_sub(last)..] {
-        println!("{line}");
+        // Whoever reads may have seen enough.
+        if writeln!(out, "{line}").is_err() {
+            return ended.finding.is_none();
+        }
     }
+    drop(out);
     match &ended.finding {
         Some(finding) => println!("seed {seed}: {finding}"),
         None => println!("seed {seed}: nothing found in {} steps", ended.counts.steps),
