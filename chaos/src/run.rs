@@ -32,6 +32,8 @@ const RESOLVING: Duration = Duration::from_secs(180);
 const CANCELLING: Duration = Duration::from_secs(60);
 /// The same for an installation that did not recover: the judge sees what there is.
 const BROKEN: Duration = Duration::from_secs(15);
+/// So many takeovers have a median that says something.
+const ENOUGH_TAKEOVERS: usize = 10;
 /// Pause between a recovery and the next fault.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -45,7 +47,7 @@ pub enum Length {
 }
 
 /// What was struck, and when.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Round {
     /// The fault.
     pub fault: Fault,
@@ -297,10 +299,15 @@ impl Outcome {
         takeovers
     }
 
-    /// The median takeover of a leader that failed without a word, in milliseconds, if it is above twice the lease.
+    /// The median takeover of a leader that failed without a word, in milliseconds, if it is above twice the lease. A few
+    /// say nothing: a machine that is busy with something else is no finding.
     #[must_use]
     pub fn too_slow(&self) -> Option<i64> {
-        let median = percentile(&self.takeovers(Fault::fails_the_leader), 50)?;
+        let takeovers = self.takeovers(Fault::fails_the_leader);
+        if takeovers.len() < ENOUGH_TAKEOVERS {
+            return None;
+        }
+        let median = percentile(&takeovers, 50)?;
         (median > 2 * i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX)).then_some(median)
     }
 
@@ -325,9 +332,10 @@ impl Outcome {
         }
         let has_takeovers = !self.takeovers(Fault::fails_the_leader).is_empty();
         ensure!(has_takeovers || !kinds.iter().any(|kind| kind.fails_the_leader()), "nobody took over from a leader");
-        for round in &self.rounds {
-            ensure!(round.under_way > 0, "no order was under way at: {}", round.fault.name());
-        }
+        // What was under way when the strike was decided upon may be answered by the time it falls: now and then.
+        let idle: Vec<&str> =
+            self.rounds.iter().filter(|round| round.under_way == 0).map(|round| round.fault.name()).collect();
+        ensure!(idle.len() <= self.rounds.len() / 20, "no order was under way at: {}", idle.join(", "));
         ensure!(!self.evidence.venue.trades.is_empty(), "nothing was traded");
         Ok(())
     }
@@ -383,8 +391,10 @@ mod tests {
         let outcome = |rounds| Outcome { rounds, ..Outcome::default() };
         let lease = i64::try_from(LEASE.as_micros()).expect("a short lease");
         let slow = [round(Fault::KillLeader, Some(2 * lease + 1_000)), round(Fault::StopLeader, Some(1_000))];
-        assert_eq!(outcome(slow.to_vec()).too_slow(), Some(2 * lease / 1_000 + 1), "asking to stop flatters nobody");
-        assert_eq!(outcome(vec![round(Fault::FreezeLeader, Some(2 * lease))]).too_slow(), None);
+        let often = |rounds: &[Round]| rounds.repeat(ENOUGH_TAKEOVERS);
+        assert_eq!(outcome(often(&slow)).too_slow(), Some(2 * lease / 1_000 + 1), "asking to stop flatters nobody");
+        assert_eq!(outcome(slow.to_vec()).too_slow(), None, "one says nothing");
+        assert_eq!(outcome(often(&[round(Fault::FreezeLeader, Some(2 * lease))])).too_slow(), None);
         let none = outcome(vec![round(Fault::KillLeader, None)]);
         let error = none.check_proves_something(&[Fault::KillLeader]).expect_err("nobody took over");
         assert!(error.to_string().contains("took over"), "{error}");
