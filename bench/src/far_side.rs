@@ -30,7 +30,8 @@ pub const BARE_TICKS: &str = "bare.tick.>";
 pub const BARE_ECHO: &str = "bare.echo";
 /// The same, once JetStream has stored it.
 pub const BARE_STORE: &str = "bare.store";
-const BARE_JOURNAL: &str = "bare.journal";
+/// Stored by JetStream.
+pub const BARE_JOURNAL: &str = "bare.journal";
 /// A venue's thread gives up on a queue that is full for so long; the run has failed then.
 const PUSH_PATIENCE: Duration = Duration::from_secs(30);
 
