@@ -254,21 +254,13 @@ impl Halts {
     /// What a journal says; an earlier version's has owners and reasons only, and they held on this gateway.
     pub fn new(gateway: &Name, owners: BTreeMap<Name, String>, entries: Option<Vec<HaltEntry>>) -> Halts {
         let entries = entries.unwrap_or_else(|| {
-            let entry = |(owner, reason): (Name, String)| HaltEntry {
-                target: if owner == EVERYBODY {
+            let entry = |(owner, reason): (Name, String)| {
+                let target = if owner == EVERYBODY {
                     HaltTarget::new(HaltScope::Gateway, gateway.clone())
                 } else {
                     HaltTarget::new(HaltScope::Owner, owner)
-                },
-                reason,
-                reduce_only: false,
-                since: chrono::DateTime::UNIX_EPOCH.fixed_offset(),
-                cancel: false,
-                external: false,
-                spares_closing: false,
-                by: None,
-                local: true,
-                heard: Heard::default(),
+                };
+                full_halt(target, reason, chrono::DateTime::UNIX_EPOCH.fixed_offset())
             };
             owners.into_iter().map(entry).collect()
         });
@@ -284,6 +276,22 @@ impl Halts {
     pub fn to_journal(&self) -> (BTreeMap<Name, String>, Vec<HaltEntry>) {
         let owner = |entry: &HaltEntry| (owner_of(&entry.target), entry.reason.clone());
         (self.held.values().map(owner).collect(), self.held.values().cloned().collect())
+    }
+}
+
+/// A halt of everything that a target may send, which nobody asked for here and no bucket has.
+fn full_halt(target: HaltTarget, reason: String, since: Timestamp) -> HaltEntry {
+    HaltEntry {
+        target,
+        reason,
+        reduce_only: false,
+        since,
+        cancel: false,
+        external: false,
+        spares_closing: false,
+        by: None,
+        local: true,
+        heard: Heard::default(),
     }
 }
 
@@ -311,17 +319,9 @@ impl Engine {
 
     /// The halts that concern this gateway, for people; one that stands for all that is not known among them.
     pub(super) fn shown_halts(&self, now: Timestamp) -> Vec<HaltEntry> {
-        let unknown = self.halts.unknown.as_ref().map(|(why, since)| HaltEntry {
-            target: HaltTarget::new(HaltScope::Gateway, self.options.gateway.clone()),
-            reason: unknown_reason(why),
-            reduce_only: false,
-            since: since.unwrap_or(now),
-            cancel: false,
-            external: false,
-            spares_closing: false,
-            by: None,
-            local: true,
-            heard: Heard::default(),
+        let unknown = self.halts.unknown.as_ref().map(|(why, since)| {
+            let target = HaltTarget::new(HaltScope::Gateway, self.options.gateway.clone());
+            full_halt(target, unknown_reason(why), since.unwrap_or(now))
         });
         // What went into a halt is the bucket's matter.
         let shown = |entry: &HaltEntry| HaltEntry { heard: Heard::default(), ..entry.clone() };

@@ -499,18 +499,8 @@ fn more_halts_than_can_be_kept_halt_everybody() {
 }
 
 fn sample() -> HaltEntry {
-    HaltEntry {
-        target: HaltTarget::new(HaltScope::All, ""),
-        reason: String::new(),
-        reduce_only: false,
-        since: chrono::DateTime::UNIX_EPOCH.fixed_offset(),
-        cancel: false,
-        external: false,
-        spares_closing: false,
-        by: None,
-        local: false,
-        heard: Heard::default(),
-    }
+    let since = chrono::DateTime::UNIX_EPOCH.fixed_offset();
+    HaltEntry { local: false, ..full_halt(HaltTarget::new(HaltScope::All, ""), String::new(), since) }
 }
 
 #[test]
