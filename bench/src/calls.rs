@@ -9,7 +9,7 @@ use client_sdk::GatewayHandle;
 use futures::future::try_join_all;
 use protocol::codec;
 
-use crate::far_side::{BARE_ECHO, BARE_JOURNAL, BARE_STORE};
+use crate::far_side::{BARE_ECHO, BARE_JOURNAL, BARE_STORE, BARE_STORE_TWICE};
 use crate::plan::Plan;
 use crate::series::{Series, Unit, quantile};
 use crate::site::{PATIENCE, Site};
@@ -22,7 +22,8 @@ const IN_FLIGHT: u64 = 16;
 pub const NOTES: &[&str] = &[
     "An order is accepted by a venue inside the node, which reports it at once: two entries in the journal for each. \
      The bare side asks, stores the order's bytes once in a JetStream file stream, and answers with them; or the two \
-     one after the other, measured apart and added up.",
+     one after the other, measured apart and added up; or it stores them once more behind the answer, as many appends \
+     as the node makes: the floor.",
 ];
 
 /// Orders and calls, Gatemesh and bare in turn.
@@ -36,29 +37,35 @@ pub async fn series(site: &Site, plan: &Plan) -> anyhow::Result<Vec<Series>> {
 
     let mut orders = Pair::one_at_a_time("order accepted", "bare: request, store, answer", &["median", "p99"]);
     let mut sums = Pair::one_at_a_time("order accepted", "bare: a publish with its ack, and a request", &["median"]);
+    let mut floor = Pair::one_at_a_time("order accepted", "bare: request, store, answer, store", &["median"]);
     let jetstream = async_nats::jetstream::new(site.bare.clone());
     let mut many = Pair::several_at_a_time("orders accepted", "bare: requests, stores, answers");
+    let mut many_floor = Pair::several_at_a_time("orders accepted", "bare: requests, stores, answers, stores");
     let mut calls = Pair::one_at_a_time("get_status", "bare: request, answer", &["median", "p99"]);
     for round in 0..=plan.rounds {
         let sent = one_at_a_time(plan.calls, || send_order(&gateway)).await?;
         let stored = one_at_a_time(plan.calls, || ask(&site.bare, BARE_STORE, &order)).await?;
+        let twice = one_at_a_time(plan.calls, || ask(&site.bare, BARE_STORE_TWICE, &order)).await?;
         let acked = one_at_a_time(plan.calls, || publish(&jetstream, &order)).await?;
         let asked = one_at_a_time(plan.calls, || ask(&site.bare, BARE_ECHO, &order)).await?;
         // Quantile by quantile: both are sorted.
         let both: Vec<Duration> = acked.into_iter().zip(asked).map(|(acked, asked)| acked + asked).collect();
         let many_sent = several_at_a_time(plan.parallel_orders, || send_order(&gateway)).await?;
         let many_stored = several_at_a_time(plan.parallel_orders, || ask(&site.bare, BARE_STORE, &order)).await?;
+        let many_twice = several_at_a_time(plan.parallel_orders, || ask(&site.bare, BARE_STORE_TWICE, &order)).await?;
         let read = one_at_a_time(plan.calls, || get_status(&gateway)).await?;
         let echoed = one_at_a_time(plan.calls, || ask(&site.bare, BARE_ECHO, &status)).await?;
         // The first round only warms up.
         if round > 0 {
             orders.push_latencies(&sent, &stored);
             sums.push_latencies(&sent, &both);
+            floor.push_latencies(&sent, &twice);
             many.push(0, many_sent, many_stored);
+            many_floor.push(0, many_sent, many_twice);
             calls.push_latencies(&read, &echoed);
         }
     }
-    Ok([orders, sums, many, calls].into_iter().flat_map(|pair| pair.series).collect())
+    Ok([orders, sums, floor, many, many_floor, calls].into_iter().flat_map(|pair| pair.series).collect())
 }
 
 async fn send_order(gateway: &GatewayHandle) -> anyhow::Result<()> {

@@ -30,6 +30,8 @@ pub const BARE_TICKS: &str = "bare.tick.>";
 pub const BARE_ECHO: &str = "bare.echo";
 /// The same, once JetStream has stored it.
 pub const BARE_STORE: &str = "bare.store";
+/// As [`BARE_STORE`], and stored once more behind the answer, as an order's report is.
+pub const BARE_STORE_TWICE: &str = "bare.store-twice";
 /// Stored by JetStream.
 pub const BARE_JOURNAL: &str = "bare.journal";
 /// A venue's thread gives up on a queue that is full for so long; the run has failed then.
@@ -122,7 +124,9 @@ pub async fn run(url: &str, hosts: Hosts) -> anyhow::Result<()> {
     let mut node_feeder = None;
     let mut node = None;
     if hosts == Hosts::Both {
-        tokio::spawn(store(client.clone(), journal(&client).await?));
+        let journal = journal(&client).await?;
+        tokio::spawn(store(client.clone(), journal.clone(), BARE_STORE, 1));
+        tokio::spawn(store(client.clone(), journal, BARE_STORE_TWICE, 2));
         let (stop, stopped) = oneshot::channel();
         let (sink_out, sink) = sync_channel(1);
         let running = tokio::spawn(node_of(url, sink_out)?.run(async {
@@ -264,17 +268,28 @@ async fn journal(client: &async_nats::Client) -> anyhow::Result<jetstream::Conte
     Ok(context)
 }
 
-/// Stores what is asked and then answers with it, any number at a time.
-async fn store(client: async_nats::Client, context: jetstream::Context) -> anyhow::Result<()> {
-    let mut requests = client.subscribe(BARE_STORE).await?;
+/// Stores what is asked and then answers with it, any number at a time; what is stored more than once is stored again
+/// behind the answer.
+async fn store(
+    client: async_nats::Client,
+    context: jetstream::Context,
+    subject: &'static str,
+    times: u32,
+) -> anyhow::Result<()> {
+    let mut requests = client.subscribe(subject).await?;
     while let Some(request) = requests.next().await {
         let Some(inbox) = request.reply else { continue };
         let stored = context.publish(BARE_JOURNAL, request.payload.clone()).await?;
-        let client = client.clone();
+        let (client, context) = (client.clone(), context.clone());
         tokio::spawn(async move {
             // Whoever asked would wait in vain and say so.
-            if stored.await.is_ok() {
-                let _ = client.publish(inbox, request.payload).await;
+            if stored.await.is_err() || client.publish(inbox, request.payload.clone()).await.is_err() {
+                return;
+            }
+            for _ in 1..times {
+                if let Ok(again) = context.publish(BARE_JOURNAL, request.payload.clone()).await {
+                    let _ = again.await;
+                }
             }
         });
     }

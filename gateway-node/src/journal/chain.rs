@@ -6,15 +6,13 @@ use std::collections::VecDeque;
 use protocol::defect::{Defect, is_planted};
 use protocol::journal::{message_id, parse_message_id};
 
-/// An append on its way: what to store, under which id, behind which predecessor.
+/// An append on its way: what to store, under which id, behind which sequence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Append<T> {
     /// Its number within the epoch; `LeaderStarted` is 0.
     pub number: u64,
     /// `Nats-Msg-Id`.
     pub id: String,
-    /// The id of its predecessor.
-    pub behind: String,
     /// The predecessor's sequence, `Nats-Expected-Last-Sequence`: the server refuses the append at any other place.
     pub behind_sequence: u64,
     /// What is stored.
@@ -72,8 +70,7 @@ impl<T: Clone> Chain<T> {
     }
 
     fn append(&self, number: u64, entry: T) -> Append<T> {
-        let (id, behind) = (message_id(self.epoch, number), message_id(self.epoch, number - 1));
-        Append { number, id, behind, behind_sequence: self.base + number - 1, entry }
+        Append { number, id: message_id(self.epoch, number), behind_sequence: self.base + number - 1, entry }
     }
 
     /// What is sent and not known to be stored.
@@ -137,10 +134,9 @@ mod tests {
     fn each_entry_names_its_predecessor() {
         let mut chain = Chain::new(7, 100, 3);
         let first = chain.push("a");
-        assert_eq!((first.id.as_str(), first.behind.as_str()), ("7-1", "7-0"));
-        assert_eq!(first.behind_sequence, 100);
+        assert_eq!((first.id.as_str(), first.behind_sequence), ("7-1", 100));
         let second = chain.push("b");
-        assert_eq!((second.behind.as_str(), second.behind_sequence), ("7-1", 101));
+        assert_eq!((second.id.as_str(), second.behind_sequence), ("7-2", 101));
         assert_eq!(chain.on_ack(101), Said::Stored(101));
         assert_eq!(chain.unacked(), 1);
         assert!(chain.has_room());
