@@ -26,6 +26,9 @@ pub enum ErrorCode {
     DeadlineRequired,
     /// The request came (or would have left for the venue) past its deadline.
     DeadlineExceeded,
+    /// The deadline was set on the clock of a leader that has been replaced: ask for the status, and send again with a
+    /// deadline of its epoch.
+    EpochChanged,
     /// A risk rule refused the order; the message names rule, limit and value.
     RiskRejected,
     /// The venue's adapter refused the order before it left the node.
@@ -69,6 +72,7 @@ impl ErrorCode {
         ErrorCode::OrderIdReused,
         ErrorCode::DeadlineRequired,
         ErrorCode::DeadlineExceeded,
+        ErrorCode::EpochChanged,
         ErrorCode::RiskRejected,
         ErrorCode::VenueRejected,
         ErrorCode::NotReady,
@@ -97,6 +101,7 @@ impl ErrorCode {
             ErrorCode::OrderIdReused => "ORDER_ID_REUSED",
             ErrorCode::DeadlineRequired => "DEADLINE_REQUIRED",
             ErrorCode::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            ErrorCode::EpochChanged => "EPOCH_CHANGED",
             ErrorCode::RiskRejected => "RISK_REJECTED",
             ErrorCode::VenueRejected => "VENUE_REJECTED",
             ErrorCode::NotReady => "NOT_READY",
@@ -124,6 +129,7 @@ impl ErrorCode {
             | ErrorCode::Overloaded
             | ErrorCode::StorageFull
             | ErrorCode::DeadlineExceeded
+            | ErrorCode::EpochChanged
             | ErrorCode::PartlyDone
             | ErrorCode::ShuttingDown => true,
             ErrorCode::BadRequest
@@ -157,6 +163,7 @@ impl ErrorCode {
             | ErrorCode::OrderIdReused
             | ErrorCode::DeadlineRequired
             | ErrorCode::DeadlineExceeded
+            | ErrorCode::EpochChanged
             | ErrorCode::RiskRejected
             | ErrorCode::VenueRejected
             | ErrorCode::NotReady
@@ -182,6 +189,7 @@ impl ErrorCode {
             ErrorCode::DeadlineExceeded => 408,
             ErrorCode::OrderNotActive | ErrorCode::OrderIdReused => 409,
             ErrorCode::TooOld => 410,
+            ErrorCode::EpochChanged => 412,
             ErrorCode::RiskRejected | ErrorCode::VenueRejected => 422,
             ErrorCode::Halted | ErrorCode::Dirty => 423,
             ErrorCode::Overloaded => 429,

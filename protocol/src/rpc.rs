@@ -11,6 +11,9 @@ use crate::value::{Direction, Exchange, InstrumentId, Name, OrderId, Symbol};
 
 /// Request header: the deadline, in milliseconds since 1970 **on the node's clock**. Required by orders, quotes and cancels.
 pub const HEADER_DEADLINE: &str = "Gatemesh-Deadline";
+/// Request header beside the deadline: the epoch (`Status.epoch`) of the leader on whose clock it was set. A leader of
+/// another epoch refuses an order or a quote that names it: clocks of two leaders cannot be compared. It may be left out.
+pub const HEADER_DEADLINE_EPOCH: &str = "Gatemesh-Deadline-Epoch";
 /// Request header: names the calling program, so that market data subscriptions are counted per caller.
 pub const HEADER_CLIENT: &str = "Gatemesh-Client";
 /// Request header: W3C trace context.
@@ -121,6 +124,15 @@ impl Method {
             Method::SendOrder | Method::CancelOrder | Method::CancelAll | Method::SendQuote | Method::CancelQuote
         )
     }
+}
+
+/// Until when a call may be executed, as [`HEADER_DEADLINE`] and [`HEADER_DEADLINE_EPOCH`] say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadline {
+    /// In milliseconds since 1970, on the node's clock.
+    pub ms: i64,
+    /// The epoch of the leader whose clock that is, if the caller says so.
+    pub epoch: Option<u64>,
 }
 
 /// The result of a method that has nothing to say: `{}`.

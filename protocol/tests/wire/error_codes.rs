@@ -5,7 +5,7 @@ use protocol::rpc::read_error;
 use protocol::{ErrorCode, RpcError};
 
 /// `(code, may be tried again unchanged, nothing can have happened at the venue)`, as clients rely on it.
-const TABLE: [(ErrorCode, bool, bool); 22] = [
+const TABLE: [(ErrorCode, bool, bool); 23] = [
     (ErrorCode::BadRequest, false, true),
     (ErrorCode::UnknownMethod, false, true),
     (ErrorCode::UnknownContract, false, true),
@@ -15,6 +15,7 @@ const TABLE: [(ErrorCode, bool, bool); 22] = [
     (ErrorCode::OrderIdReused, false, true),
     (ErrorCode::DeadlineRequired, false, true),
     (ErrorCode::DeadlineExceeded, true, true),
+    (ErrorCode::EpochChanged, true, true),
     (ErrorCode::RiskRejected, false, true),
     (ErrorCode::VenueRejected, false, true),
     (ErrorCode::NotReady, true, true),
