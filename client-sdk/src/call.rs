@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::client::RequestErrorKind;
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
-use protocol::rpc::{self, Method};
+use protocol::rpc::{self, Deadline, Method};
 use protocol::{Name, RpcError, subject};
 use tokio::sync::watch;
 
@@ -18,8 +18,7 @@ pub(crate) struct Call<'a> {
     pub gateway: &'a Name,
     pub method: &'a str,
     pub timeout: Duration,
-    /// On the node's clock, in milliseconds since 1970.
-    pub deadline_ms: Option<i64>,
+    pub deadline: Option<Deadline>,
     pub traceparent: Option<&'a str>,
 }
 
@@ -101,8 +100,11 @@ impl Call<'_> {
             Some(traceparent) => headers.insert(rpc::HEADER_TRACEPARENT, traceparent),
             None => headers.insert(rpc::HEADER_TRACEPARENT, new_traceparent().as_str()),
         }
-        if let Some(deadline_ms) = self.deadline_ms {
-            headers.insert(rpc::HEADER_DEADLINE, deadline_ms.to_string().as_str());
+        if let Some(deadline) = self.deadline {
+            headers.insert(rpc::HEADER_DEADLINE, deadline.ms.to_string().as_str());
+            if let Some(epoch) = deadline.epoch {
+                headers.insert(rpc::HEADER_DEADLINE_EPOCH, epoch.to_string().as_str());
+            }
         }
         headers
     }

@@ -334,7 +334,7 @@ impl Client {
         }
         let sent = Instant::now();
         let method = Method::GetStatus.as_str();
-        let call = Call { gateway, method, timeout, deadline_ms: None, traceparent: None };
+        let call = Call { gateway, method, timeout, deadline: None, traceparent: None };
         let answer = call.send(&self.inner.calls, &self.inner.name, bytes::Bytes::from_static(b"{}")).await?;
         let status: Status = codec::decode(&answer).map_err(|error| call.unreadable(error))?;
         if let Some(leads) = self.heard_epoch(gateway).filter(|heard| *heard > status.epoch) {
@@ -348,6 +348,14 @@ impl Client {
             clocks.insert(gateway.clone(), clock);
         });
         Ok(clock)
+    }
+
+    /// The clock is measured again before it is used once more, unless that was done meanwhile.
+    pub(crate) fn forget_clock(&self, gateway: &Name, clock: NodeClock) {
+        self.inner.clocks.send_if_modified(|clocks| {
+            let is_kept = clocks.get(gateway) == Some(&clock);
+            is_kept && clocks.remove(gateway).is_some()
+        });
     }
 
     /// Asks every service what it is. Gateways are known by the subjects of their methods.

@@ -5,8 +5,11 @@
 
 use std::time::Duration;
 
-use protocol::Timestamp;
+use protocol::rpc::Deadline;
+use protocol::{ErrorCode, Timestamp};
 use tokio::time::Instant;
+
+use crate::error::Error;
 
 /// A heartbeat may disagree this much (it travels, it queues) before the clock is measured again.
 const TOLERANCE: Duration = Duration::from_millis(500);
@@ -53,6 +56,12 @@ impl NodeClock {
         }
     }
 
+    /// This long after `began` on this clock, which no other epoch's leader can judge.
+    pub(crate) fn deadline(&self, began: Instant, timeout: Duration) -> Deadline {
+        let timeout_ms = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+        Deadline { ms: self.now_ms(began).saturating_add(timeout_ms), epoch: Some(self.epoch) }
+    }
+
     /// Whether a heartbeat of `epoch`, stamped `node_time` and received at `at`, fits this clock. Another epoch is
     /// another node; a heartbeat stamped too late or too early means that the node's clock was set.
     pub(crate) fn agrees_with(&self, epoch: u64, node_time: Timestamp, at: Instant) -> bool {
@@ -60,6 +69,14 @@ impl NodeClock {
         let apart = self.now_ms(at).abs_diff(node_time.timestamp_millis());
         self.epoch == epoch && u128::from(apart) <= tolerance
     }
+}
+
+/// Whether a refusal may mean that another leads, or that its clock was set: it is measured again before the next
+/// deadline, whether or not a heartbeat has told of it.
+#[must_use]
+pub fn outdates_clock(error: &Error) -> bool {
+    let codes = [ErrorCode::EpochChanged, ErrorCode::DeadlineExceeded, ErrorCode::ShuttingDown];
+    error.code().is_some_and(|code| codes.contains(&code))
 }
 
 #[cfg(test)]
@@ -79,6 +96,9 @@ mod tests {
         assert_eq!(clock.now_ms(received), 1_000_020);
         assert_eq!(clock.now_ms(sent), 999_980);
         assert_eq!(clock.now_ms(received + Duration::from_secs(60)), 1_060_020);
+        let minute = Duration::from_secs(60);
+        assert_eq!(clock.deadline(received, minute), Deadline { ms: 1_060_020, epoch: Some(3) });
+        assert_eq!(clock.deadline(received, Duration::MAX).ms, i64::MAX);
     }
 
     #[tokio::test]

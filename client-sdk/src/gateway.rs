@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::call::{Call, has_effect};
 use crate::client::Client;
+use crate::clock::outdates_clock;
 use crate::error::Error;
 use crate::sending::Sending;
 
@@ -455,26 +456,35 @@ impl GatewayHandle {
         let timeout = timeout.unwrap_or(self.timeout);
         let began = Instant::now();
         let payload = codec::encode(&params).map_err(|error| Error::InvalidRequest(format!("{method}: {error}")))?;
-        let deadline_ms = match Method::from_name(method).filter(|method| method.needs_deadline()) {
-            None => None,
-            Some(_) => Some(self.deadline_ms(began, timeout).await?),
-        };
-        let call = Call {
-            gateway: &self.gateway,
-            method,
-            // Measuring the node's clock took its part.
-            timeout: timeout.saturating_sub(began.elapsed()),
-            deadline_ms,
-            traceparent: self.traceparent.as_deref(),
-        };
-        call.send(self.client.calls(), self.client.name(), Bytes::from(payload)).await
-    }
-
-    /// When the call ends, on the node's clock.
-    async fn deadline_ms(&self, began: Instant, timeout: Duration) -> Result<i64, Error> {
-        let clock = self.client.node_clock(&self.gateway, timeout).await?;
-        let milliseconds = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
-        Ok(clock.now_ms(began).saturating_add(milliseconds))
+        let payload = Bytes::from(payload);
+        let left = || timeout.saturating_sub(began.elapsed());
+        let needs_deadline = Method::from_name(method).is_some_and(Method::needs_deadline);
+        let mut is_second = false;
+        loop {
+            let clock = match needs_deadline {
+                true => Some(self.client.node_clock(&self.gateway, left()).await?),
+                false => None,
+            };
+            let call = Call {
+                gateway: &self.gateway,
+                method,
+                // Measuring the node's clock took its part.
+                timeout: left(),
+                deadline: clock.map(|clock| clock.deadline(began, timeout)),
+                traceparent: self.traceparent.as_deref(),
+            };
+            let answer = call.send(self.client.calls(), self.client.name(), payload.clone()).await;
+            let (Err(error), Some(clock)) = (&answer, clock) else { return answer };
+            if !outdates_clock(error) {
+                return answer;
+            }
+            self.client.forget_clock(&self.gateway, clock);
+            // A cancel is not refused because of a clock that we have not heard of yet.
+            if is_second || error.maybe_executed() || left().is_zero() {
+                return answer;
+            }
+            is_second = true;
+        }
     }
 
     async fn ask<T: DeserializeOwned>(&self, method: Method, params: &impl Serialize) -> Result<T, Error> {

@@ -31,6 +31,7 @@ mod verification;
 /// Decisions that the workspace's simulation runs as they are: no part of the interface.
 #[doc(hidden)]
 pub mod decisions {
+    pub use crate::clock::outdates_clock;
     pub use crate::sending::{is_last_word, proves_absence};
     pub use crate::verification::{Place, Verification};
 }

@@ -1,9 +1,10 @@
 //! Orders and quotes on their way out: an answer that is lost is found out, within the caller's own deadline and a little
 //! longer, so that nobody has to guess.
 //!
-//! Every attempt carries the one deadline of the call, on the clock of the epoch that is to receive it. Before the
-//! deadline the same id is sent again, which never makes a second order. After it no new order can come of any attempt,
-//! so that a leader whose clock has passed it and that has no such order says for certain: not executed.
+//! Every attempt carries the one deadline of the call, on the clock of the epoch that is to receive it, and names that
+//! epoch: no other executes it. Before the deadline the same id is sent again, which never makes a second order. After it
+//! no new order can come of any attempt, so that a leader whose clock has passed it and that has no such order says for
+//! certain: not executed.
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::board::Heartbeats;
 use crate::call::{Call, new_traceparent};
+use crate::clock::outdates_clock;
 use crate::error::Error;
 use crate::gateway::GatewayHandle;
 
@@ -117,6 +119,8 @@ pub(crate) struct Sending<'a, R: Sendable> {
     end: Instant,
     /// The latest deadline that any attempt carried, on the clock of the epoch that it was meant for.
     latest_deadline_ms: i64,
+    /// The highest epoch that any attempt named.
+    highest_epoch: u64,
     /// The failure that left the outcome unknown.
     doubt: Option<Error>,
 }
@@ -134,6 +138,7 @@ impl<'a, R: Sendable> Sending<'a, R> {
             traceparent: gateway.traceparent().map_or_else(new_traceparent, str::to_owned),
             end: Instant::now() + gateway.timeout(),
             latest_deadline_ms: i64::MIN,
+            highest_epoch: 0,
             doubt: None,
         })
     }
@@ -156,7 +161,7 @@ impl<'a, R: Sendable> Sending<'a, R> {
             if is_last_word(&error, self.doubt.is_some()) {
                 return Err(error);
             }
-            tracing::info!(id = %self.request.id(), %error, "outcome unknown, sending the same id again");
+            tracing::info!(id = %self.request.id(), %error, "not settled, sending the same id again");
             let too_late = error.code() == Some(ErrorCode::DeadlineExceeded);
             if error.maybe_executed() {
                 self.doubt = Some(error);
@@ -173,22 +178,26 @@ impl<'a, R: Sendable> Sending<'a, R> {
         let began = Instant::now();
         let client = self.gateway.client();
         let clock = client.node_clock(self.gateway.name(), patience).await?;
-        let deadline_ms = clock.now_ms(self.end);
-        self.latest_deadline_ms = self.latest_deadline_ms.max(deadline_ms);
+        let deadline = clock.deadline(self.end, Duration::ZERO);
+        self.latest_deadline_ms = self.latest_deadline_ms.max(deadline.ms);
+        self.highest_epoch = self.highest_epoch.max(clock.epoch());
         let call = Call {
             gateway: self.gateway.name(),
             method: R::SEND.as_str(),
             // Measuring the node's clock took its part.
             timeout: patience.saturating_sub(began.elapsed()),
-            deadline_ms: Some(deadline_ms),
+            deadline: Some(deadline),
             traceparent: Some(&self.traceparent),
         };
         let mut heartbeats = client.heartbeats();
         let answer = tokio::select! {
-            answer = call.send(client.calls(), client.name(), self.payload.clone()) => answer?,
-            () = another_leads(&mut heartbeats, self.gateway.name(), clock.epoch()) => return Err(call.timed_out()),
+            answer = call.send(client.calls(), client.name(), self.payload.clone()) => answer,
+            () = another_leads(&mut heartbeats, self.gateway.name(), clock.epoch()) => Err(call.timed_out()),
         };
-        codec::decode(&answer).map_err(|error| call.unreadable(error))
+        if answer.as_ref().is_err_and(outdates_clock) {
+            client.forget_clock(self.gateway.name(), clock);
+        }
+        codec::decode(&answer?).map_err(|error| call.unreadable(error))
     }
 
     /// The deadline is over: asks until somebody who must know has said what became of it.
@@ -223,7 +232,7 @@ impl<'a, R: Sendable> Sending<'a, R> {
         let before: Status = asking().get_status().await?;
         let params = GetOrder { orderid: self.request.id().clone(), owner: None };
         let found: Option<R::Sent> = asking().call_as(R::LOOK_UP.as_str(), &params, None).await?;
-        let after = self.gateway.client().heard_epoch(self.gateway.name());
+        let after = self.gateway.client().heard_epoch(self.gateway.name()).max(Some(self.highest_epoch));
         Ok(match found {
             Some(sent) => Found::Sent(sent),
             None if proves_absence(before.epoch, before.time.timestamp_millis(), after, self.latest_deadline_ms) => {
@@ -271,7 +280,8 @@ enum Found<T> {
 }
 
 /// Whether "no such order" is final: said by the node that leads (nobody of a higher epoch has been heard), at a time on
-/// its own clock that is past every deadline that was sent.
+/// its own clock that is past every deadline that was sent. Its clock never goes back, and whoever leads after it, on
+/// whatever clock, refuses what names an earlier epoch.
 #[must_use]
 pub fn proves_absence(epoch: u64, node_ms: i64, heard_epoch: Option<u64>, latest_deadline_ms: i64) -> bool {
     heard_epoch.is_none_or(|heard| heard <= epoch) && node_ms > latest_deadline_ms.saturating_add(MARGIN_MS)
@@ -279,10 +289,11 @@ pub fn proves_absence(epoch: u64, node_ms: i64, heard_epoch: Option<u64>, latest
 
 /// Whether an attempt's failure settles what became of the order. Once an earlier attempt may have been executed, only
 /// a refusal that used up the id does (it is journalled, so that the earlier attempt meets it); that the gateway is
-/// away, busy or halted says nothing of the earlier attempt.
+/// away, busy or halted says nothing of the earlier attempt. A deadline on the wrong leader's clock never settles it:
+/// there is time yet to send the same id again under the right one, or it is looked up.
 #[must_use]
 pub fn is_last_word(error: &Error, in_doubt: bool) -> bool {
-    if error.maybe_executed() {
+    if error.maybe_executed() || error.code() == Some(ErrorCode::EpochChanged) {
         return false;
     }
     let judged = matches!(
@@ -339,7 +350,12 @@ mod tests {
             assert!(is_last_word(&error, false), "{error}");
             assert!(!is_last_word(&error, true), "{error}");
         }
-        for error in [timeout(true), refused(ErrorCode::Internal), refused(ErrorCode::ShuttingDown)] {
+        for error in [
+            timeout(true),
+            refused(ErrorCode::Internal),
+            refused(ErrorCode::ShuttingDown),
+            refused(ErrorCode::EpochChanged),
+        ] {
             assert!(!is_last_word(&error, false) && !is_last_word(&error, true), "{error}");
         }
         for code in [ErrorCode::RiskRejected, ErrorCode::OrderIdReused, ErrorCode::VenueRejected] {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client_sdk::protocol::{ErrorCode, Status};
+use client_sdk::protocol::{CancelRequest, ErrorCode, Status};
 use client_sdk::{Client, ConnectOptions, Error};
 use tokio::time::Instant;
 
@@ -57,6 +57,25 @@ async fn orders_carry_a_deadline_on_the_nodes_clock_and_reads_none() {
         gateway.calls_of("get_status").len() == 3
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_is_sent_again_on_the_clock_of_a_leader_that_nobody_told_of() {
+    let Some(server) = Server::start().await else { return };
+    let gateway = Gateway::start(&server, "sim1").await;
+    gateway.answer("cancel_order", Answer::Json("{}".to_owned()));
+    let client = Client::connect(server.url()).await.expect("connects");
+    let handle = client.gateway("sim1").with_timeout(Duration::from_secs(10));
+    let cancel = CancelRequest::new(request("o1").orderid);
+    handle.cancel_order(&cancel).await.expect("cancelled");
+    gateway.with(|script| (script.epoch, script.ahead_ms) = (2, 2 * AHEAD_MS));
+    gateway.answer("cancel_order", Answer::Error(ErrorCode::DeadlineExceeded, "an hour ago"));
+    let error = handle.cancel_order(&cancel).await.expect_err("refused by this script, whatever comes");
+    assert!(error.code() == Some(ErrorCode::DeadlineExceeded) && !error.maybe_executed(), "{error}");
+    let deadlines: Vec<_> = gateway.deadlines_of("cancel_order").into_iter().flatten().collect();
+    assert_eq!(deadlines.iter().map(|d| d.epoch).collect::<Vec<_>>(), [Some(1), Some(1), Some(2)]);
+    let expected = now_ms() + 2 * AHEAD_MS + 10_000;
+    assert!(deadlines[2].ms.abs_diff(expected) < 5_000, "{deadlines:?} {expected}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -71,6 +71,61 @@ async fn the_next_leader_is_asked_on_its_own_clock() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_leader_that_no_heartbeat_has_told_of_is_asked_on_its_own_clock() {
+    let Some(server) = Server::start().await else { return };
+    let gateway = Gateway::start(&server, "sim1").await;
+    gateway.answer("send_order", accepted("o1"));
+    let client = Client::connect(server.url()).await.expect("connects");
+    let handle = client.gateway("sim1").with_timeout(Duration::from_secs(20));
+    handle.send_order(&request("o1")).await.expect("accepted");
+    gateway.with(|script| (script.epoch, script.ahead_ms) = (2, -7_200_000));
+    let expected = now_ms() - 7_200_000 + 20_000;
+    handle.send_order(&request("o1")).await.expect("accepted by the new leader");
+    let deadlines: Vec<_> = gateway.deadlines_of("send_order").into_iter().flatten().collect();
+    assert_eq!(deadlines.iter().map(|d| d.epoch).collect::<Vec<_>>(), [Some(1), Some(1), Some(2)]);
+    assert!(deadlines[2].ms.abs_diff(expected) < 5_000, "{deadlines:?} {expected}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_of_another_epoch_is_never_the_last_word() {
+    let Some(server) = Server::start().await else { return };
+    let gateway = Gateway::start(&server, "sim1").await;
+    gateway.answer("send_order", Answer::Error(ErrorCode::EpochChanged, "another epoch leads"));
+    let client = Client::connect(server.url()).await.expect("connects");
+    let handle = client.gateway("sim1").with_timeout(Duration::from_millis(700));
+    let error = handle.send_order(&request("o1")).await.expect_err("never taken");
+    assert!(matches!(error, Error::NotExecuted { .. }), "proven by the leader past the deadline: {error}");
+    assert!(gateway.calls_of("send_order").len() > 1, "the same id was sent again");
+    assert!(!gateway.calls_of("get_order").is_empty());
+
+    gateway.append(OmsEvent::Order(order_of(&request("o2"), 2.0)), false).await;
+    assert_eq!(handle.send_order(&request("o2")).await.expect("found").status, OrderStatus::AllTraded);
+    gateway.answer("get_order", Answer::Silence);
+    let error = handle.send_order(&request("o3")).await.expect_err("nobody says");
+    assert!(error.maybe_executed(), "{error}");
+    let error = handle.send_order_once(&request("o4")).await.expect_err("refused");
+    assert!(error.code() == Some(ErrorCode::EpochChanged) && !error.maybe_executed(), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_order_under_an_epoch_that_is_over_proves_nothing() {
+    let Some(server) = Server::start().await else { return };
+    let gateway = Gateway::start(&server, "sim1").await;
+    gateway.answer("send_order", LOST);
+    gateway.with(|script| script.epoch = 2);
+    let client = Client::connect(server.url()).await.expect("connects");
+    let handle = client.gateway("sim1").with_timeout(Duration::from_millis(600));
+    let falling_back = async {
+        until_sent(&gateway, "send_order").await;
+        gateway.with(|script| script.epoch = 1);
+    };
+    let wanted = request("o1");
+    let (sent, ()) = tokio::join!(handle.send_order(&wanted), falling_back);
+    let error = sent.expect_err("the leader of epoch 2 may have it");
+    assert!(error.maybe_executed(), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn past_the_deadline_no_order_means_not_executed() {
     let Some(server) = Server::start().await else { return };
     let gateway = Gateway::start(&server, "sim1").await;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use client_sdk::protocol::oms::OrderKey;
-use client_sdk::protocol::rpc::{self, EventsPage, GetEvents, GetOrder, JournalEvent, Page};
+use client_sdk::protocol::rpc::{self, Deadline, EventsPage, GetEvents, GetOrder, JournalEvent, Page};
 use client_sdk::protocol::{
     Contract, Direction, ErrorCode, Event, Exchange, GatewayState, Head, InstrumentId, Name, Offset, OmsEvent,
     OmsState, Order, OrderRequest, OrderStatus, PROTOCOL_VERSION, Product, RpcError, Status, Subject, Tick, Timestamp,
@@ -131,7 +131,7 @@ pub enum Answer {
 #[derive(Default)]
 pub struct Script {
     pub answers: HashMap<&'static str, Answer>,
-    pub calls: Vec<(String, Option<i64>)>,
+    pub calls: Vec<(String, Option<Deadline>)>,
     pub epoch: u64,
     /// How far the node's clock is ahead of ours, in milliseconds.
     pub ahead_ms: i64,
@@ -180,7 +180,12 @@ impl Gateway {
         self.with(|script| script.answers.insert(method, answer));
     }
 
+    /// The deadlines of the calls of a method, in milliseconds.
     pub fn calls_of(&self, method: &str) -> Vec<Option<i64>> {
+        self.deadlines_of(method).into_iter().map(|deadline| deadline.map(|deadline| deadline.ms)).collect()
+    }
+
+    pub fn deadlines_of(&self, method: &str) -> Vec<Option<Deadline>> {
         self.with(|s| s.calls.iter().filter(|(name, _)| name == method).map(|(_, deadline)| *deadline).collect())
     }
 
@@ -295,9 +300,13 @@ async fn serve(
         let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name)).map(ToString::to_string);
         let answer = {
             let mut script = script.lock().expect("no panic under the lock");
+            let epoch = header(rpc::HEADER_DEADLINE_EPOCH).and_then(|text| text.parse().ok());
             let deadline = header(rpc::HEADER_DEADLINE).and_then(|text| text.parse().ok());
-            script.calls.push((method.clone(), deadline));
+            script.calls.push((method.clone(), deadline.map(|ms| Deadline { ms, epoch })));
             match script.answers.get(method.as_str()) {
+                Some(_) if method.starts_with("send_") && epoch.is_some_and(|epoch| epoch < script.epoch) => {
+                    Answer::Error(ErrorCode::EpochChanged, "another epoch leads")
+                }
                 Some(answer) => answer.clone(),
                 None => good_answer(name, &method, &message.payload, &script),
             }
