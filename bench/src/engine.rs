@@ -9,6 +9,7 @@ use gateway_node::engine::{
     Approval, Call, Caller, Effect, Effects, Engine, EngineOptions, Now, Replayed, ReplyTo, Request, Submit,
 };
 use gateway_node::gateway::{Gateway, SequencedTick, SessionStart, VenueEvent, VenueOrder, venue_channel};
+use protocol::rpc::Deadline;
 use protocol::{GatewayState, OrderId, OrderStatus};
 
 use crate::measure::Case;
@@ -129,7 +130,7 @@ impl Desk {
         Call {
             reply: ReplyTo(self.sent),
             caller: Caller::anonymous("bench"),
-            deadline_ms: Some(self.now.millis() + 1_000),
+            deadline: Some(Deadline { ms: self.now.millis() + 1_000, epoch: Some(1) }),
             traceid: None,
             request: Request::SendOrder(request),
         }

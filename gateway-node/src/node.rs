@@ -239,13 +239,13 @@ impl Running {
     fn on_call(&mut self, incoming: Incoming) {
         self.next_reply += 1;
         let reply = ReplyTo(self.next_reply);
-        let Incoming { caller, deadline_ms, traceid, request, responder } = incoming;
+        let Incoming { caller, deadline, traceid, request, responder } = incoming;
         let now = self.now();
         self.pending.insert(reply, Pending { responder, since: now.mono, method: request.method() });
         if request == crate::engine::Request::GetStatus {
             self.parts.engine.note_ticks(self.parts.venue.ticks.counts());
         }
-        self.parts.engine.on_call(now, Call { reply, caller, deadline_ms, traceid, request }, &mut self.effects);
+        self.parts.engine.on_call(now, Call { reply, caller, deadline, traceid, request }, &mut self.effects);
         self.perform();
     }
 

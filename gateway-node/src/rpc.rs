@@ -2,6 +2,7 @@
 //! gateway's loop; answers come back as bytes.
 
 use std::collections::HashMap;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,10 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::SelectAll;
 use futures::{FutureExt, StreamExt};
-use protocol::rpc::{HEADER_CLIENT, HEADER_DEADLINE, HEADER_ERROR, HEADER_ERROR_CODE, HEADER_TRACEPARENT, Method};
+use protocol::rpc::{
+    Deadline, HEADER_CLIENT, HEADER_DEADLINE, HEADER_DEADLINE_EPOCH, HEADER_ERROR, HEADER_ERROR_CODE,
+    HEADER_TRACEPARENT, Method,
+};
 use protocol::{ErrorCode, Name, RpcError, codec, subject};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -54,8 +58,8 @@ pub type Handler = Arc<
 pub struct Incoming {
     /// Who calls.
     pub caller: Caller,
-    /// Not later than this, in milliseconds since 1970 on the node's clock.
-    pub deadline_ms: Option<i64>,
+    /// Not later than this.
+    pub deadline: Option<Deadline>,
     /// The trace that it belongs to (W3C `trace-id`).
     pub traceid: Option<Name>,
     /// What is wanted.
@@ -316,7 +320,11 @@ impl Desk {
             return;
         };
         let caller = Caller::anonymous(
-            header(&request.message, HEADER_CLIENT).unwrap_or_default().chars().take(64).collect::<String>(),
+            header(request.message.headers.as_ref(), HEADER_CLIENT)
+                .unwrap_or_default()
+                .chars()
+                .take(64)
+                .collect::<String>(),
         );
         match route {
             Route::Method(method) => self.take_call(method, caller, request, place).await,
@@ -325,14 +333,14 @@ impl Desk {
     }
 
     async fn take_call(&self, method: Method, caller: Caller, request: service::Request, place: OwnedSemaphorePermit) {
-        let decoded = deadline(&request.message)
+        let decoded = deadline(request.message.headers.as_ref())
             .and_then(|deadline| Ok((deadline, Request::decode(method, &request.message.payload)?)));
-        let traceid = header(&request.message, HEADER_TRACEPARENT).and_then(trace_of);
+        let traceid = header(request.message.headers.as_ref(), HEADER_TRACEPARENT).and_then(trace_of);
         let responder = self.responder(request, Some(place));
         match decoded {
             Err(error) => responder.send(Err(error)).await,
-            Ok((deadline_ms, request)) => {
-                let incoming = Incoming { caller, deadline_ms, traceid, request, responder };
+            Ok((deadline, request)) => {
+                let incoming = Incoming { caller, deadline, traceid, request, responder };
                 // Holds as many as there are places: only a gateway that is gone can refuse.
                 if let Err(refused) = self.calls.try_send(incoming) {
                     let error = RpcError::new(ErrorCode::ShuttingDown, format!("{} is stopping", self.gateway));
@@ -395,8 +403,8 @@ impl Desk {
     }
 }
 
-fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
-    message.headers.as_ref()?.get(name).map(|value| value.as_str())
+fn header<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<&'a str> {
+    headers?.get(name).map(|value| value.as_str())
 }
 
 /// The trace of a `traceparent`: <https://www.w3.org/TR/trace-context/#traceparent-header>. One that is none is nobody's
@@ -407,14 +415,18 @@ fn trace_of(traceparent: &str) -> Option<Name> {
     (is_trace && trace.bytes().any(|b| b != b'0')).then(|| trace.into())
 }
 
-fn deadline(message: &Message) -> Result<Option<i64>, RpcError> {
-    let Some(text) = header(message, HEADER_DEADLINE) else { return Ok(None) };
+/// An epoch without a deadline says nothing.
+fn deadline(headers: Option<&HeaderMap>) -> Result<Option<Deadline>, RpcError> {
+    let Some(ms) = number(headers, HEADER_DEADLINE, "no number of milliseconds")? else { return Ok(None) };
+    let epoch = number(headers, HEADER_DEADLINE_EPOCH, "no epoch: get_status tells it")?;
+    Ok(Some(Deadline { ms, epoch }))
+}
+
+fn number<N: FromStr>(headers: Option<&HeaderMap>, name: &str, wrong: &str) -> Result<Option<N>, RpcError> {
+    let Some(text) = header(headers, name) else { return Ok(None) };
     text.trim().parse().map(Some).map_err(|_| {
         let shown: String = text.chars().take(40).collect();
-        RpcError::new(
-            ErrorCode::BadRequest,
-            format!("header {HEADER_DEADLINE}: `{shown}` is no number of milliseconds"),
-        )
+        RpcError::new(ErrorCode::BadRequest, format!("header {name}: `{shown}` is {wrong}"))
     })
 }
 
@@ -440,6 +452,28 @@ mod tests {
         for nonsense in ["", "00", "00-00000000000000000000000000000000-0-0", "00-4BF92F3577B34DA6A3CE929D0E0E4736-0-0"]
         {
             assert_eq!(trace_of(nonsense), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_may_name_its_epoch_and_nonsense_is_refused_by_name() {
+        let read = |said: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            said.iter().for_each(|(name, text)| headers.insert(*name, *text));
+            deadline(Some(&headers))
+        };
+        assert_eq!(deadline(None), Ok(None));
+        let ms = (HEADER_DEADLINE, "1000");
+        assert_eq!(read(&[ms]), Ok(Some(Deadline { ms: 1_000, epoch: None })));
+        assert_eq!(read(&[ms, (HEADER_DEADLINE_EPOCH, " 7 ")]), Ok(Some(Deadline { ms: 1_000, epoch: Some(7) })));
+        assert_eq!(read(&[(HEADER_DEADLINE_EPOCH, "7")]), Ok(None));
+        for (said, name) in [
+            (vec![(HEADER_DEADLINE, "tomorrow")], HEADER_DEADLINE),
+            (vec![ms, (HEADER_DEADLINE_EPOCH, "the last")], HEADER_DEADLINE_EPOCH),
+            (vec![ms, (HEADER_DEADLINE_EPOCH, "-1")], HEADER_DEADLINE_EPOCH),
+        ] {
+            let error = read(&said).expect_err("nonsense");
+            assert!(error.code == ErrorCode::BadRequest && error.message.contains(&format!("{name}:")), "{error}");
         }
     }
 

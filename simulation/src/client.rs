@@ -1,15 +1,18 @@
 //! A client, as a model of what the SDK does: it trades under ids of its own, finds out what became of an order whose
-//! answer is lost, and keeps a mirror that misses events and reads them again. The SDK's own code does not run here.
+//! answer is lost, and keeps a mirror that misses events and reads them again. What an answer settles is decided by the
+//! SDK's own functions; when to send and to ask again is written anew, since the SDK does it on a runtime.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use client_sdk::Error;
+use client_sdk::decisions::{is_last_word, outdates_clock, proves_absence};
 use gateway_node::engine::{Replayed, Reply, Request};
 use protocol::event::OmsEvent;
 use protocol::journal::{Entry, Private};
 use protocol::oms::OrderKey;
-use protocol::rpc::{CancelAll, GetOrder};
+use protocol::rpc::{CancelAll, Deadline, GetOrder, Method};
 use protocol::{
     CancelRequest, Direction, ErrorCode, Name, Offset, OmsState, Order, OrderId, OrderRequest, OrderStatus, OrderType,
     Quote, QuoteRequest, Status, codec,
@@ -27,8 +30,6 @@ const PAUSE: Duration = millis(200);
 const SETTLING: Duration = millis(5_000);
 /// Longest wait for one answer to a look-up.
 const LOOK_UP: Duration = millis(2_000);
-/// A node's clock must be this far past the deadline before "no such order" is believed.
-pub const MARGIN_MS: i64 = 250;
 
 /// What is wanted.
 #[derive(Debug, Clone)]
@@ -116,7 +117,9 @@ pub struct Client {
     pub mirror: Mirror,
 }
 
-/// A copy of trading state: it applies what reaches it, and reads again what it missed.
+/// A copy of trading state: it applies what reaches it, and reads again what it missed. It is simpler than the SDK's on
+/// purpose: what `Verification` decides by, each subject's chain of sequences and the heads, is not modelled here (it has
+/// property tests of its own). This one reads again whenever a heartbeat is ahead of it.
 #[derive(Default)]
 pub struct Mirror {
     /// The copy.
@@ -250,7 +253,7 @@ impl Client {
                 self.send(out, Wanted::Quote(quote));
             }
             68..84 => self.cancel(out),
-            84..87 => self.call(out, None, Request::CancelAll(CancelAll::default()), Some(3_000)),
+            84..87 => self.call(out, Request::CancelAll(CancelAll::default()), 3_000),
             87..95 => self.repeat(out),
             _ => {
                 let owner = self.owner.clone();
@@ -347,7 +350,7 @@ impl Client {
             Wanted::Order(_) => Request::CancelOrder(cancel),
             Wanted::Quote(_) => Request::CancelQuote(cancel),
         };
-        self.call(out, None, request, Some(3_000));
+        self.call(out, request, 3_000);
     }
 
     /// What to do next for an order.
@@ -365,14 +368,14 @@ impl Client {
             }
             Stage::Sending => match self.clock.filter(|(epoch, _)| *epoch >= self.heard_epoch) {
                 None => self.ask(out, number, Asking::Clock, Request::GetStatus, None, left.min(patience)),
-                Some((_, offset_ms)) => {
-                    let deadline_ms = ticket.end.as_millis() as i64 + offset_ms;
-                    ticket.latest_deadline_ms = ticket.latest_deadline_ms.max(deadline_ms);
+                Some((epoch, offset_ms)) => {
+                    let deadline = Deadline { ms: ticket.end.as_millis() as i64 + offset_ms, epoch: Some(epoch) };
+                    ticket.latest_deadline_ms = ticket.latest_deadline_ms.max(deadline.ms);
                     let request = match &ticket.wanted {
                         Wanted::Order(order) => Request::SendOrder(order.clone()),
                         Wanted::Quote(quote) => Request::SendQuote(quote.clone()),
                     };
-                    self.ask(out, number, Asking::Send, request, Some(deadline_ms), left.min(patience));
+                    self.ask(out, number, Asking::Send, request, Some(deadline), left.min(patience));
                 }
             },
             Stage::Settling { until } if out.now >= *until => {
@@ -390,7 +393,7 @@ impl Client {
         number: usize,
         asking: Asking,
         request: Request,
-        deadline_ms: Option<i64>,
+        deadline: Option<Deadline>,
         patience: Duration,
     ) {
         let call = self.next_call;
@@ -400,20 +403,20 @@ impl Client {
         let due = ClientInput::Due { ticket: number, turn: ticket.turn };
         out.after(patience.max(millis(1)), Step::Client(self.number, due));
         self.calls.insert(call, number);
-        self.call_at(out, request, deadline_ms);
+        self.call_at(out, request, deadline);
     }
 
-    fn call(&mut self, out: &mut Outside, ticket: Option<usize>, request: Request, within_ms: Option<i64>) {
-        debug_assert!(ticket.is_none());
+    /// A call of no ticket; nobody waits for its answer.
+    fn call(&mut self, out: &mut Outside, request: Request, within_ms: i64) {
         let offset = self.clock.map_or(crate::venue::first_instant().timestamp_millis(), |(_, offset)| offset);
-        let deadline_ms = within_ms.map(|within| out.now.as_millis() as i64 + offset + within);
-        self.call_at(out, request, deadline_ms);
+        let ms = out.now.as_millis() as i64 + offset + within_ms;
+        self.call_at(out, request, Some(Deadline { ms, epoch: self.clock.map(|(epoch, _)| epoch) }));
     }
 
-    fn call_at(&mut self, out: &mut Outside, request: Request, deadline_ms: Option<i64>) {
+    fn call_at(&mut self, out: &mut Outside, request: Request, deadline: Option<Deadline>) {
         let id = CallId { client: self.number, number: self.next_call };
         self.next_call += 1;
-        out.send_call(id, self.owner.clone(), deadline_ms, request);
+        out.send_call(id, self.owner.clone(), deadline, request);
     }
 
     fn pause(&mut self, out: &mut Outside, number: usize) {
@@ -446,8 +449,11 @@ impl Client {
                 }
                 Err(error) => out.found(format!("a status does not decode: {error}")),
             },
-            (Asking::Send, Answered::NobodyThere) => self.failed(out, number, None),
-            (Asking::Send, Answered::Reply(Err(error))) => self.failed(out, number, Some(error.code)),
+            (Asking::Send, Answered::NobodyThere) => {
+                let method = Method::SendOrder.as_str().to_owned();
+                self.failed(out, number, &Error::GatewayNotRunning { gateway: "sim1".into(), method });
+            }
+            (Asking::Send, Answered::Reply(Err(error))) => self.failed(out, number, &Error::Rpc(error)),
             (Asking::Send, Answered::Reply(Ok(order))) => self.told(out, number, &Ok(order)),
             (Asking::Status, Answered::Reply(Ok(status))) => match codec::decode::<Status>(&status) {
                 Ok(status) => {
@@ -463,8 +469,8 @@ impl Client {
                 Err(error) => out.found(format!("a status does not decode: {error}")),
             },
             (Asking::LookUp(epoch, node_ms), Answered::Reply(Ok(found))) if found == b"null" => {
-                let deadline_ms = self.tickets[number].latest_deadline_ms.saturating_add(MARGIN_MS);
-                if self.heard_epoch <= epoch && node_ms > deadline_ms {
+                let latest_ms = self.tickets[number].latest_deadline_ms;
+                if proves_absence(epoch, node_ms, Some(self.heard_epoch), latest_ms) {
                     self.done(out, number, Outcome::NotExecuted("nobody has it past its deadline".to_owned()));
                 } else {
                     self.pause(out, number);
@@ -476,19 +482,16 @@ impl Client {
     }
 
     /// An attempt to send came to nothing.
-    fn failed(&mut self, out: &mut Outside, number: usize, code: Option<ErrorCode>) {
-        let maybe_executed = code.is_some_and(|code| !code.has_no_side_effects());
-        let judged = matches!(
-            code,
-            Some(
-                ErrorCode::OrderIdReused | ErrorCode::InvalidOrder | ErrorCode::RiskRejected | ErrorCode::VenueRejected
-            )
-        );
+    fn failed(&mut self, out: &mut Outside, number: usize, error: &Error) {
+        if outdates_clock(error) {
+            self.clock = None;
+        }
         let ticket = &mut self.tickets[number];
-        if !maybe_executed && (judged || !ticket.in_doubt) {
-            let why = code.map_or("nobody serves it".to_owned(), |code| code.to_string());
+        if is_last_word(error, ticket.in_doubt) {
+            let why = error.to_string();
             if let Some(status) = ticket.told_before {
-                if judged {
+                // It settles even what an earlier attempt came to.
+                if is_last_word(error, true) {
                     let id = ticket.id().clone();
                     return out.found(format!("{id} was taken, and is refused when it is sent again: {why}"));
                 }
@@ -497,11 +500,9 @@ impl Client {
             }
             return self.done(out, number, Outcome::NotExecuted(why));
         }
-        ticket.in_doubt |= maybe_executed;
-        if code == Some(ErrorCode::DeadlineExceeded) {
+        ticket.in_doubt |= error.maybe_executed();
+        if error.code() == Some(ErrorCode::DeadlineExceeded) {
             ticket.end = ticket.end.min(out.now);
-            // Perhaps the node's clock is not what it was.
-            self.clock = None;
         }
         self.pause(out, number);
     }
@@ -533,7 +534,7 @@ fn owner_of(client: usize) -> Name {
 
 impl Outside {
     /// A call leaves a client; it may arrive late, or never.
-    pub fn send_call(&mut self, id: CallId, owner: Name, deadline_ms: Option<i64>, request: Request) {
+    pub fn send_call(&mut self, id: CallId, owner: Name, deadline: Option<Deadline>, request: Request) {
         let (lost, late) = (self.swarm.call_lost, self.swarm.call_late);
         if self.chance(lost) {
             return;
@@ -541,7 +542,7 @@ impl Outside {
         let extra = if self.chance(late) { self.between(1_000, 12_000) } else { Duration::ZERO };
         let at = self.arrival() + extra;
         self.calls_under_way += 1;
-        self.at(at, Step::Call { id, owner, deadline_ms, request: Box::new(request) });
+        self.at(at, Step::Call { id, owner, deadline, request: Box::new(request) });
     }
 
     /// An answer leaves a node.

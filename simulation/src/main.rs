@@ -218,7 +218,6 @@ fn print(summary: &Summary) {
     println!("orders sent    {:>12}   by clients", counts.sent);
     println!("accepted       {:>12}   by the venue, {} trades", counts.accepted, counts.trades);
     println!("not executed   {:>12}   for certain", counts.not_executed);
-    println!("  wrongly      {:>12}   of these: a later leader's clock had been set back", counts.taken_behind);
     println!("never arrived  {:>12}   intents, as found by reconciling", counts.never_arrived);
     println!("stale          {:>12}   refused by the venue, of sessions that were over", counts.stale);
     println!("findings       {:>12}", u64::from(found.is_some()));

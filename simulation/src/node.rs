@@ -16,10 +16,10 @@ use gateway_node::lease::{Ask, Limit, Standing, Tenant, Terms};
 use gateway_node::reconcile::Target;
 use protocol::defect::{Defect, LOSES_EVERY, is_planted};
 use protocol::journal::{Entry, Private, message_id};
+use protocol::rpc::Deadline;
 use protocol::{GatewayState, Name, Timestamp};
 use rand::RngExt as _;
 
-use crate::client::MARGIN_MS;
 use crate::journal_server::{Expected, Last, Stored};
 use crate::lease_server::LeaseAnswer;
 use crate::outside::{MAX_AGE, Outside};
@@ -324,7 +324,7 @@ impl Node {
                 self.with_writer(out, |writer, out| writer.on_looked(out, look, last));
             }
             NodeInput::Venue { connection, gap, event } => self.on_venue(out, connection, gap, event),
-            NodeInput::Call { id, owner, deadline_ms, request } => self.on_call(out, id, owner, deadline_ms, *request),
+            NodeInput::Call { id, owner, deadline, request } => self.on_call(out, id, owner, deadline, *request),
         }
     }
 
@@ -520,24 +520,14 @@ impl Node {
         self.carry_on(out);
     }
 
-    fn on_call(&mut self, out: &mut Outside, id: CallId, owner: Name, deadline_ms: Option<i64>, request: Request) {
+    fn on_call(&mut self, out: &mut Outside, id: CallId, owner: Name, deadline: Option<Deadline>, request: Request) {
         let now = self.now(out);
-        match &request {
-            Request::GetStatus => out.truth.on_clock_told(self.process, now.millis()),
-            Request::SendOrder(order) => {
-                out.truth.on_asked_to_send(self.process, &order.orderid, now.millis(), MARGIN_MS)
-            }
-            Request::SendQuote(quote) => {
-                out.truth.on_asked_to_send(self.process, &quote.quoteid, now.millis(), MARGIN_MS)
-            }
-            _ => {}
-        }
         let Stage::Leading(leading) = &mut self.stage else { return };
         leading.next_reply += 1;
         let reply = ReplyTo(leading.next_reply);
         leading.pending.insert(reply, id);
         let caller = Caller { owner, client: "client".into(), sees_all: false };
-        let call = Call { reply, caller, deadline_ms, traceid: None, request };
+        let call = Call { reply, caller, deadline, traceid: None, request };
         leading.engine.on_call(now, call, &mut leading.effects);
         self.carry_on(out);
     }

@@ -38,8 +38,6 @@ pub struct Counts {
     pub sent: u64,
     /// Of these, how many are certain not to have been executed.
     pub not_executed: u64,
-    /// Of these, how many were executed after all, by a leader whose clock was behind what another had told.
-    pub taken_behind: u64,
     /// What came under a session that the venue had ended.
     pub stale: u64,
     /// Intents that were found never to have arrived.
@@ -60,7 +58,6 @@ impl std::ops::AddAssign for Counts {
         self.trades += more.trades;
         self.sent += more.sent;
         self.not_executed += more.not_executed;
-        self.taken_behind += more.taken_behind;
         self.stale += more.stale;
         self.never_arrived += more.never_arrived;
         self.entries += more.entries;

@@ -9,6 +9,7 @@ use gateway_node::lease::Ask;
 use protocol::Name;
 use protocol::event::OmsEvent;
 use protocol::journal::Entry;
+use protocol::rpc::Deadline;
 
 use crate::journal_server::{Expected, Last};
 use crate::lease_server::LeaseAnswer;
@@ -51,7 +52,7 @@ pub enum Step {
     /// Something reaches the venue over a connection.
     Venue(ConnectionId, VenueInput),
     /// A call reaches whoever serves.
-    Call { id: CallId, owner: Name, deadline_ms: Option<i64>, request: Box<Request> },
+    Call { id: CallId, owner: Name, deadline: Option<Deadline>, request: Box<Request> },
     /// Something reaches a client.
     Client(usize, ClientInput),
     /// The market moves.
@@ -86,7 +87,7 @@ pub enum NodeInput {
     /// The venue speaks; `gap` if something before it was lost.
     Venue { connection: ConnectionId, gap: bool, event: Option<Box<VenueEvent>> },
     /// A call.
-    Call { id: CallId, owner: Name, deadline_ms: Option<i64>, request: Box<Request> },
+    Call { id: CallId, owner: Name, deadline: Option<Deadline>, request: Box<Request> },
 }
 
 /// What reaches the journal's server.

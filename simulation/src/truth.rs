@@ -12,8 +12,6 @@ use protocol::event::OmsEvent;
 use protocol::journal::{Entry, Private};
 use protocol::{Name, OrderId, OrderStatus};
 
-use crate::step::Process;
-
 /// How an order or a quote really stands at the venue.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Standing {
@@ -50,10 +48,6 @@ pub struct Truth {
     /// References of what a leader had in hand when it ended, or would not send any more: with its epoch. Its successors
     /// may say that it never arrived, and only they.
     not_written: HashMap<Name, u64>,
-    /// The latest time that each process has told of its clock, in milliseconds since 1970; by node and life.
-    clock_told_ms: BTreeMap<(usize, u32), i64>,
-    /// What came to a leader whose clock was behind what another process had told, by more than clients allow for.
-    taken_behind: HashSet<OrderId>,
     /// What the journal says never arrived: id, reference, and the epoch that says so.
     never_arrived: Vec<(OrderId, Name, u64)>,
 }
@@ -130,29 +124,6 @@ impl Truth {
         if !self.intents.contains(reference.to_string().as_str()) {
             self.found(format!("{reference} is sent to the venue before the journal has stored it"));
         }
-    }
-
-    /// A leader tells what its clock shows.
-    pub fn on_clock_told(&mut self, Process { node, life }: Process, ms: i64) {
-        let told = self.clock_told_ms.entry((node, life)).or_insert(ms);
-        *told = ms.max(*told);
-    }
-
-    /// An order comes to a leader whose clock shows this. Behind what another leader, or an earlier life of the same
-    /// node, has told, a deadline that had passed has not passed any more.
-    /// What it has told itself binds it.
-    pub fn on_asked_to_send(&mut self, Process { node, life }: Process, id: &OrderId, ms: i64, margin_ms: i64) {
-        let latest = ms.saturating_add(margin_ms);
-        let is_own_word = self.clock_told_ms.get(&(node, life)).is_some_and(|told| latest < *told);
-        if !is_own_word && self.clock_told_ms.values().any(|told| latest < *told) {
-            self.taken_behind.insert(id.clone());
-        }
-    }
-
-    /// Whether it came to a leader whose clock was behind what had been told.
-    #[must_use]
-    pub fn was_taken_behind(&self, id: &OrderId) -> bool {
-        self.taken_behind.contains(id)
     }
 
     /// What was written to the venue did not get there.

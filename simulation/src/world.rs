@@ -124,13 +124,13 @@ impl World {
             }
             Step::GiveBack(revision) => out.lease.give_back(revision),
             Step::Venue(connection, input) => out.venue_hears(connection, input),
-            Step::Call { id, owner, deadline_ms, request } => {
+            Step::Call { id, owner, deadline, request } => {
                 out.calls_under_way -= 1;
                 let mut is_served = false;
                 for node in nodes.iter_mut().filter(|node| node.is_leading()) {
                     is_served = true;
                     let (owner, request) = (owner.clone(), request.clone());
-                    node.take(out, NodeInput::Call { id, owner, deadline_ms, request });
+                    node.take(out, NodeInput::Call { id, owner, deadline, request });
                 }
                 if !is_served {
                     out.answer(id, Answered::NobodyThere);
@@ -390,10 +390,7 @@ fn check_client(out: &mut Outside, client: &Client, state: &OmsState, days: &Day
             }
             Some(Outcome::NotExecuted(why)) => {
                 out.counts.not_executed += 1;
-                // Known, and counted: clocks are compared within one process's life only.
-                if is_at_venue && out.swarm.clocks_step && out.truth.was_taken_behind(ticket.id()) {
-                    out.counts.taken_behind += 1;
-                } else if is_at_venue {
+                if is_at_venue {
                     out.found(format!("a client takes {} for not executed ({why}), and the venue has it", ticket.id()));
                 }
             }

@@ -1,10 +1,11 @@
 //! Calls: what a request says, and which decision it comes to.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use protocol::rpc::{
-    CancelAll, Done, GetAccount, GetEvents, GetInstrument, GetOrder, GetPosition, GetTrade, Halt, List, Method,
-    NoParams, QueryHistory, Resume,
+    CancelAll, Deadline, Done, GetAccount, GetEvents, GetInstrument, GetOrder, GetPosition, GetTrade, Halt, List,
+    Method, NoParams, QueryHistory, Resume,
 };
 use protocol::value::OWNER_DEFAULT;
 use protocol::{
@@ -64,8 +65,8 @@ pub struct Call {
     pub reply: ReplyTo,
     /// Who calls.
     pub caller: Caller,
-    /// Not later than this, in milliseconds since 1970 on the node's clock.
-    pub deadline_ms: Option<i64>,
+    /// Not later than this.
+    pub deadline: Option<Deadline>,
     /// The trace that it belongs to (W3C `trace-id`).
     pub traceid: Option<Name>,
     /// What is wanted.
@@ -197,13 +198,14 @@ impl Engine {
     }
 
     fn decide(&mut self, now: Now, call: Call, out: &mut Effects) -> Result<(), Refusal> {
-        let Call { reply, caller, deadline_ms, traceid, request } = call;
+        let Call { reply, caller, deadline, traceid, request } = call;
         let caller = &caller;
-        let deadline_ms = check_deadline_present(request.method(), deadline_ms)?;
+        let deadline = check_deadline_present(request.method(), deadline)?;
         // What a client buffered while it was disconnected must not act on the state of today. A known id of an order
-        // or a quote is answered first, and `get_status` is how a client finds out that its clock is wrong.
+        // or a quote is answered first, and `get_status` is how a client finds out that its clock is wrong. Whatever
+        // epoch a cancel names, it is judged by its time alone: it takes risk away, and nobody is locked out of it.
         if !matches!(request, Request::SendOrder(_) | Request::SendQuote(_) | Request::GetStatus) {
-            check_not_past(now, deadline_ms)?;
+            check_not_past(now, deadline.ms)?;
         }
         match request {
             // Asked and answered in one round trip: clients measure the clock's offset with it.
@@ -223,10 +225,10 @@ impl Engine {
                 self.unsubscribe(reply, caller, instrument(request.symbol, request.exchange), out)?;
             }
             Request::SendOrder(request) => {
-                self.send_order(now, To { reply, caller, deadline_ms, traceid }, request, out)?;
+                self.send_order(now, To { reply, caller, deadline, traceid }, request, out)?;
             }
             Request::SendQuote(request) => {
-                self.send_quote(now, To { reply, caller, deadline_ms, traceid }, request, out)?;
+                self.send_quote(now, To { reply, caller, deadline, traceid }, request, out)?;
             }
             Request::CancelOrder(request) => self.cancel_order(now, reply, caller, &request, out)?,
             Request::CancelQuote(request) => self.cancel_quote(now, reply, caller, &request, out)?,
@@ -399,8 +401,8 @@ pub(super) fn key(
 }
 
 /// The deadline, which what trades must have; reads get the end of time.
-fn check_deadline_present(method: Method, deadline_ms: Option<i64>) -> Result<i64, RpcError> {
-    match deadline_ms {
+fn check_deadline_present(method: Method, deadline: Option<Deadline>) -> Result<Deadline, RpcError> {
+    match deadline {
         Some(deadline) => Ok(deadline),
         None if method.needs_deadline() => Err(RpcError::new(
             ErrorCode::DeadlineRequired,
@@ -410,7 +412,32 @@ fn check_deadline_present(method: Method, deadline_ms: Option<i64>) -> Result<i6
                 protocol::rpc::HEADER_DEADLINE
             ),
         )),
-        None => Ok(i64::MAX),
+        None => Ok(Deadline { ms: i64::MAX, epoch: None }),
+    }
+}
+
+/// Whether an order or a quote that nobody knows yet has come in time for who leads under this epoch.
+///
+/// A deadline holds on one leader's clock only. Behind another's, a call that was delayed could be executed after its
+/// client was told, by the one whose clock it named, that the deadline has passed and there is no such order.
+///
+/// # Errors
+/// Nothing was done, and the same id may be sent again. `EPOCH_CHANGED` if it names an earlier epoch: whatever its leader
+/// journalled is known here, so that nothing will ever come of this call. `SHUTTING_DOWN` if it names a later one, whose
+/// leader may execute it.
+pub(super) fn check_in_time(now: Now, epoch: u64, deadline: Deadline) -> Result<(), RpcError> {
+    let named = deadline.epoch.unwrap_or(epoch);
+    let again = "ask get_status and send it again with a deadline on that clock";
+    match named.cmp(&epoch) {
+        Ordering::Equal => check_not_past(now, deadline.ms),
+        Ordering::Less => Err(RpcError::new(
+            ErrorCode::EpochChanged,
+            format!("the deadline is one of epoch {named}, and epoch {epoch} leads; nothing was done: {again}"),
+        )),
+        Ordering::Greater => Err(RpcError::new(
+            ErrorCode::ShuttingDown,
+            format!("the deadline is one of epoch {named}, and this node leads under {epoch}, if at all: {again}"),
+        )),
     }
 }
 

@@ -7,13 +7,13 @@ use protocol::defect::{Defect, is_planted};
 use protocol::event::OmsEvent;
 use protocol::journal::Private;
 use protocol::oms::OrderKey;
-use protocol::rpc::{CancelAll, CancelFailure, CancelledAll, Done};
+use protocol::rpc::{CancelAll, CancelFailure, CancelledAll, Deadline, Done};
 use protocol::{
     CancelRequest, Contract, ErrorCode, Exchange, GatewayState, LogLevel, Name, OmsState, Order, OrderRequest,
     OrderStatus, Quote, QuoteRequest, RpcError, Symbol, Timestamp,
 };
 
-use super::calls::{Refusal, check_not_past, key};
+use super::calls::{Refusal, check_in_time, check_not_past, key};
 use super::day::{past_answer, past_quote_answer};
 use super::{
     Approval, Caller, Cancels, Days, Effect, Effects, Engine, Now, ReplyTo, Submit, VenueCommand, encode, refusal,
@@ -56,7 +56,7 @@ pub(super) struct Unconfirmed {
 pub(super) struct To<'a> {
     pub reply: ReplyTo,
     pub caller: &'a Caller,
-    pub deadline_ms: i64,
+    pub deadline: Deadline,
     pub traceid: Option<Name>,
 }
 
@@ -109,7 +109,7 @@ impl Engine {
         request: OrderRequest,
         out: &mut Effects,
     ) -> Result<(), Refusal> {
-        let (reply, caller, deadline_ms) = (to.reply, to.caller, to.deadline_ms);
+        let (reply, caller, deadline) = (to.reply, to.caller, to.deadline);
         check_id(&request.orderid, &request.reference)?;
         let key = OrderKey { owner: caller.owner.clone(), orderid: request.orderid.clone() };
         if let Some(order) = self.state.order(&key).filter(|_| !is_planted(Defect::Ids)) {
@@ -128,7 +128,7 @@ impl Engine {
             return Ok(());
         }
         self.days.check_age(&key.orderid, self.options.keep_ids_days)?;
-        check_not_past(now, deadline_ms)?;
+        check_in_time(now, self.options.epoch, deadline)?;
         self.check_open_for(&key.owner)?;
         let contract = self.contract(&request.instrument())?;
         // What is held is trading state.
@@ -154,7 +154,7 @@ impl Engine {
         request: QuoteRequest,
         out: &mut Effects,
     ) -> Result<(), Refusal> {
-        let (reply, caller, deadline_ms) = (to.reply, to.caller, to.deadline_ms);
+        let (reply, caller, deadline) = (to.reply, to.caller, to.deadline);
         check_id(&request.quoteid, &request.reference)?;
         let key = OrderKey { owner: caller.owner.clone(), orderid: request.quoteid.clone() };
         if let Some(quote) = self.state.quote(&key) {
@@ -174,7 +174,7 @@ impl Engine {
             return Ok(());
         }
         self.days.check_age(&key.orderid, self.options.keep_ids_days)?;
-        check_not_past(now, deadline_ms)?;
+        check_in_time(now, self.options.epoch, deadline)?;
         self.check_open_for(&key.owner)?;
         let contract = self.contract(&request.instrument())?;
         self.check_lessens(&key.owner, &Leg::of_quote(&request), contract).map_err(Refusal::OnceStored)?;
@@ -208,7 +208,7 @@ impl Engine {
 
     /// Journals the intent, and sends it once that is stored.
     fn send_approved(&mut self, now: Now, to: To<'_>, key: OrderKey, approval: Approval, out: &mut Effects) {
-        let To { reply, deadline_ms, traceid, .. } = to;
+        let To { reply, deadline: Deadline { ms: deadline_ms, .. }, traceid, .. } = to;
         let reference = self.session.allocate();
         let target = match &approval {
             Approval::Order(_) => Target::Order(key.clone()),

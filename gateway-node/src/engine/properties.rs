@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use proptest::prelude::*;
 use protocol::oms::OrderKey;
+use protocol::rpc::Deadline;
 use protocol::{CancelRequest, Direction, Exchange as Place, Level, Offset, OrderId, OrderStatus, OrderType, Product};
 
 use super::*;
@@ -296,9 +297,9 @@ impl World {
         if let Some(orderid) = asked {
             self.asked.insert(reply, OrderKey { owner: OWNER_DEFAULT.into(), orderid });
         }
-        let deadline_ms = Some(self.now.millis() + 3_000);
+        let deadline = Some(Deadline { ms: self.now.millis() + 3_000, epoch: None });
         let mut out = Vec::new();
-        let call = Call { reply, caller: Caller::anonymous("test"), deadline_ms, traceid: None, request };
+        let call = Call { reply, caller: Caller::anonymous("test"), deadline, traceid: None, request };
         self.engine.on_call(self.now, call, &mut out);
         self.perform(out);
         reply

@@ -5,7 +5,7 @@ use super::*;
 use crate::gateway::{VenueEvent, VenueOrder, VenueSnapshot, VenueTrade};
 use crate::risk::Rules;
 use protocol::oms::OrderKey;
-use protocol::rpc::{CancelAll, GetOrder, Halt, List, Page, Resume};
+use protocol::rpc::{CancelAll, Deadline, GetOrder, Halt, List, Page, Resume};
 use protocol::{
     Account, CancelRequest, Direction, Exchange, Offset, Order, OrderId, OrderStatus, OrderType, Position, Product,
     SubscribeRequest,
@@ -88,9 +88,13 @@ impl Bench {
     }
 
     fn call_by(&mut self, caller: Caller, deadline_ms: Option<i64>, request: Request) -> ReplyTo {
+        self.call_until(caller, deadline_ms.map(|ms| Deadline { ms, epoch: None }), request)
+    }
+
+    fn call_until(&mut self, caller: Caller, deadline: Option<Deadline>, request: Request) -> ReplyTo {
         self.calls += 1;
         let reply = ReplyTo(self.calls);
-        self.engine.on_call(self.now, Call { reply, caller, deadline_ms, traceid: None, request }, &mut self.effects);
+        self.engine.on_call(self.now, Call { reply, caller, deadline, traceid: None, request }, &mut self.effects);
         reply
     }
 
@@ -216,6 +220,21 @@ fn refusal_of(effects: &Effects, to: ReplyTo) -> ErrorCode {
     answer::<serde_json::Value>(effects, to).expect_err("refused").code
 }
 
+fn quote(id: &str) -> QuoteRequest {
+    QuoteRequest {
+        quoteid: OrderId::new(id),
+        symbol: "rb2410".into(),
+        exchange: Exchange::SHFE,
+        bid_price: 3499.0,
+        bid_volume: 1.0,
+        ask_price: 3501.0,
+        ask_volume: 1.0,
+        bid_offset: Offset::Open,
+        ask_offset: Offset::Open,
+        reference: "".into(),
+    }
+}
+
 fn kinds(effects: &Effects) -> Vec<&'static str> {
     let kind = |effect: &Effect| match effect {
         Effect::Journal(_) => "journal",
@@ -302,6 +321,71 @@ fn what_trades_needs_a_deadline_that_has_not_passed() {
 }
 
 #[test]
+fn a_deadline_on_another_leaders_clock_is_refused_and_the_id_is_free() {
+    let mut bench = Bench::from(Replayed::default(), 7);
+    bench.log_in("7-1");
+    bench.take();
+    let ms = bench.now.millis() + 1_000;
+    let mut send = |ms, epoch, id| {
+        let deadline = Some(Deadline { ms, epoch });
+        let to = bench.call_until(Caller::anonymous("test"), deadline, Request::SendOrder(request(id)));
+        (bench.take(), to)
+    };
+    let (effects, to) = send(ms, Some(6), "a");
+    assert_eq!(kinds(&effects), ["reply now"], "nothing is journalled");
+    let error = answer::<Order>(&effects, to).expect_err("refused");
+    assert_eq!(error.code, ErrorCode::EpochChanged);
+    assert!(error.message.contains("epoch 6") && error.message.contains("epoch 7 leads"), "{error}");
+    assert!(error.message.contains("get_status"), "{error}");
+    let (effects, to) = send(i64::MIN, Some(6), "a");
+    assert_eq!(refusal_of(&effects, to), ErrorCode::EpochChanged, "nothing can be said of its time");
+    let (effects, to) = send(ms, Some(8), "a");
+    assert_eq!(kinds(&effects), ["reply now"]);
+    let error = answer::<Order>(&effects, to).expect_err("refused");
+    assert!(!error.code.has_no_side_effects(), "whoever leads under epoch 8 may execute it: {error}");
+    let (effects, to) = send(ms - 1_001, Some(7), "a");
+    assert_eq!(refusal_of(&effects, to), ErrorCode::DeadlineExceeded);
+    assert_eq!(kinds(&send(ms, Some(7), "a").0), ["journal", "submit"]);
+    assert_eq!(kinds(&send(ms, None, "b").0), ["journal", "submit"], "a plain client names none");
+    assert_eq!(kinds(&send(ms, Some(6), "a").0), ["reply"], "a known id is answered from state, whoever led");
+}
+
+#[test]
+fn a_quote_of_another_leaders_deadline_is_refused_too() {
+    let mut bench = Bench::ready();
+    let deadline = Some(Deadline { ms: bench.now.millis() + 1_000, epoch: Some(0) });
+    let to = bench.call_until(Caller::anonymous("test"), deadline, Request::SendQuote(quote("q")));
+    let effects = bench.take();
+    assert_eq!(kinds(&effects), ["reply now"]);
+    assert_eq!(refusal_of(&effects, to), ErrorCode::EpochChanged);
+}
+
+#[test]
+fn whatever_epoch_a_cancel_a_halt_or_a_read_names_it_is_judged_by_its_time() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    let submit = bench.submit();
+    bench.venue(VenueEvent::Order(bench.told(&submit, OrderStatus::NotTraded, 0.0)));
+    bench.take();
+    for epoch in [Some(0), Some(9), None] {
+        for (request, does) in [
+            (Request::CancelOrder(CancelRequest::new(OrderId::new("a"))), "venue"),
+            (Request::CancelAll(CancelAll::default()), "venue"),
+            (Request::Halt(Halt::default()), "write halt"),
+            (Request::GetAllOrders(List::default()), "reply"),
+        ] {
+            let what = format!("{epoch:?} {request:?}");
+            let mut call = |ms| {
+                bench.call_until(Caller::anonymous("test"), Some(Deadline { ms, epoch }), request.clone());
+                kinds(&bench.take()).join(" ")
+            };
+            assert!(call(i64::MAX).contains(does), "{what}");
+            assert_eq!(call(0), "reply now", "{what}");
+        }
+    }
+}
+
+#[test]
 fn an_order_that_waited_too_long_for_the_journal_is_refused() {
     let mut bench = Bench::ready();
     let to = bench.call(Request::SendOrder(request("a")));
@@ -371,18 +455,7 @@ fn a_refusal_that_shows_how_an_order_stands_waits_for_the_journal() {
     bench.venue(VenueEvent::Order(bench.told(&submit, OrderStatus::AllTraded, 2.0)));
     bench.call(Request::SendOrder(OrderRequest { volume: -1.0, ..request("b") }));
     bench.take();
-    let other_content = QuoteRequest {
-        quoteid: OrderId::new("a"),
-        symbol: "rb2410".into(),
-        exchange: Exchange::SHFE,
-        bid_price: 3499.0,
-        bid_volume: 1.0,
-        ask_price: 3501.0,
-        ask_volume: 1.0,
-        bid_offset: Offset::Open,
-        ask_offset: Offset::Open,
-        reference: "".into(),
-    };
+    let other_content = quote("a");
     let cancel = |id| CancelRequest::new(OrderId::new(id));
     for (refused, code) in [
         (Request::CancelOrder(cancel("a")), ErrorCode::OrderNotActive),

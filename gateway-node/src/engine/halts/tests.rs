@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use protocol::journal::Entry;
+use protocol::rpc::Deadline;
 use protocol::{Direction, Exchange, GatewayState, Offset, OrderRequest, OrderStatus, Product};
 
 use super::super::{Call, Cancels, Effects, EngineOptions, Replayed, Request, VenueCommand};
@@ -176,8 +177,9 @@ impl Desk {
     fn call_by(&mut self, caller: Caller, request: Request) -> ReplyTo {
         self.now.wall += chrono::TimeDelta::milliseconds(1);
         self.calls += 1;
-        let (reply, deadline_ms) = (ReplyTo(self.calls), Some(self.now.millis() + 1_000));
-        self.engine.on_call(self.now, Call { reply, caller, deadline_ms, traceid: None, request }, &mut self.effects);
+        let (reply, ms) = (ReplyTo(self.calls), self.now.millis() + 1_000);
+        let deadline = Some(Deadline { ms, epoch: None });
+        self.engine.on_call(self.now, Call { reply, caller, deadline, traceid: None, request }, &mut self.effects);
         self.keep();
         reply
     }
