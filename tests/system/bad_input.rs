@@ -1,7 +1,7 @@
 //! Bad input gets its own clear error; nothing dies and nothing is lost.
 
 use async_nats::HeaderMap;
-use protocol::rpc::HEADER_DEADLINE;
+use protocol::rpc::{HEADER_DEADLINE, HEADER_DEADLINE_EPOCH};
 use protocol::{Direction, ErrorCode, Offset, OrderId, OrderRequest};
 use serde_json::json;
 
@@ -71,6 +71,18 @@ async fn each_kind_of_bad_input_has_its_own_error() {
     headers.insert(HEADER_DEADLINE, "tomorrow");
     let odd = call_with(&client, "sim1", "send_order", &bytes, headers).await.expect_err("no number");
     assert_eq!((odd.code, odd.message.contains("tomorrow")), (ErrorCode::BadRequest, true));
+
+    let status = call(&client, "sim1", "get_status", "{}").await.expect("a status");
+    let epoch = status["epoch"].as_u64().expect("a number");
+    let in_epoch = |epoch: u64| {
+        let mut headers = in_ms(10_000);
+        headers.insert(HEADER_DEADLINE_EPOCH, epoch.to_string().as_str());
+        headers
+    };
+    let earlier = call_with(&client, "sim1", "send_order", &bytes, in_epoch(epoch - 1)).await.expect_err("replaced");
+    assert_eq!(earlier.code, ErrorCode::EpochChanged, "{earlier}");
+    call_with(&client, "sim1", "cancel_all", b"{}", in_epoch(epoch - 1)).await.expect("cancels flow");
+    call_with(&client, "sim1", "send_order", &bytes, in_epoch(epoch)).await.expect("the same id is taken");
 
     let request = OrderRequest::limit(instrument(), Direction::Long, Offset::Open, 3500.0, 1.0);
     send_order(&client, "sim1", &request).await.expect("taken");
