@@ -53,6 +53,8 @@ struct Connection {
     /// When the last message arrives that was sent in this direction: none overtakes it.
     to_venue: Duration,
     to_node: Duration,
+    /// When the last order or trade arrives that was overtaken.
+    overtaken_by: Duration,
     /// Something that was said is lost; the next message shows it.
     gap: bool,
 }
@@ -141,6 +143,7 @@ impl Venue {
             ended: false,
             to_venue: now,
             to_node: now,
+            overtaken_by: now,
             gap: false,
         });
         self.connections.len() - 1
@@ -299,18 +302,30 @@ impl Outside {
                 self.say_out_of_turn(connection, event.clone());
             }
             if self.chance(overtaken) {
-                self.say_out_of_turn(connection, event);
+                let at = self.say_out_of_turn(connection, event);
+                let line = &mut self.venue.connections[connection];
+                line.overtaken_by = line.overtaken_by.max(at);
                 return;
             }
+        }
+        // An adapter tells a position behind the orders and trades that are in it, whatever overtakes what among those
+        // (the venue's own faults keep to it too). A fill that came later would count as one that is not in the
+        // position, and the node would drop the mark that waits for the timer, since a newer word on the position is
+        // to follow. None would.
+        if matches!(event, VenueEvent::Position(_)) {
+            let line = &mut self.venue.connections[connection];
+            line.to_node = line.to_node.max(line.overtaken_by);
         }
         self.tell_node(connection, Some(event));
     }
 
-    fn say_out_of_turn(&mut self, connection: ConnectionId, event: VenueEvent) {
+    /// Returns when it arrives.
+    fn say_out_of_turn(&mut self, connection: ConnectionId, event: VenueEvent) -> Duration {
         let at = self.arrival().max(self.venue.silent_until) + self.between(1, 1_500);
         let process = self.venue.connections[connection].process;
         let input = NodeInput::Venue { connection, gap: false, event: Some(Box::new(event)) };
         self.at_line(at, Step::Node(process, input));
+        at
     }
 
     /// A message in its turn; without an event it is a heartbeat.
@@ -403,5 +418,56 @@ fn ledger_line(entry: &LedgerEntry) -> String {
         LedgerEntry::Trade(trade) => format!("trade {} of {}: {} lots", trade.tradeid, trade.reference, trade.volume),
         LedgerEntry::Finished { reference, status, traded, .. } => format!("{reference} is {status}, {traded} traded"),
         other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outside::StepLog;
+    use protocol::{Offset, Position};
+
+    #[test]
+    fn a_position_is_told_behind_the_trades_that_are_in_it() {
+        for seed in 0..50 {
+            let mut out = Outside::new(seed, StepLog::default());
+            (out.swarm.event_lost, out.swarm.event_repeated, out.swarm.event_overtaken) = (0.0, 0.0, 1.0);
+            let connection = out.venue.connect(Process { node: 0, life: 1 }, out.now);
+            let instrument = instruments().remove(0);
+            let trade = VenueTrade {
+                reference: VenueReference { session: "1".into(), number: 1 },
+                tradeid: "1-1".into(),
+                instrument: instrument.clone(),
+                direction: Direction::Long,
+                offset: Offset::Open,
+                price: 100.0,
+                volume: 1.0,
+                datetime: None,
+                trading_day: None,
+            };
+            let position = Position {
+                gateway_name: "sim1".into(),
+                symbol: instrument.symbol,
+                exchange: instrument.exchange,
+                direction: Direction::Long,
+                volume: 1.0,
+                frozen: 0.0,
+                price: 100.0,
+                pnl: 0.0,
+                yd_volume: 0.0,
+                extra: None,
+            };
+            out.say(connection, VenueEvent::Trade(trade));
+            out.say(connection, VenueEvent::Position(position));
+            let told: Vec<bool> = std::iter::from_fn(|| out.steps.pop())
+                .filter_map(|(_, step)| match step {
+                    Step::Node(_, NodeInput::Venue { event, .. }) => {
+                        Some(matches!(event.as_deref(), Some(VenueEvent::Position(_))))
+                    }
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(told, [false, true], "seed {seed}");
+        }
     }
 }
