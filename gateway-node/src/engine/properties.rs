@@ -263,6 +263,8 @@ impl World {
                 said.push(VenueEvent::Contract(contract()));
                 said.push(VenueEvent::Ready);
             }
+            // Of a login that nobody wants any more, an adapter says nothing.
+            VenueCommand::Disconnect => self.inbox.clear(),
             VenueCommand::CancelEach(cancels) => {
                 let mut outcomes = Vec::new();
                 for (target, reference) in cancels.each {
@@ -547,6 +549,8 @@ proptest! {
             world.check_limit();
         }
         world.settle();
+        // No mark and no fill waits for a snapshot that nobody would ask for.
+        world.check();
         world.reconcile();
         world.check_limit();
         world.check();
