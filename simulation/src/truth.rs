@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use chrono::NaiveDate;
 use gateway_node::gateway::sim::counter::Session;
 use gateway_node::gateway::sim::ledger::{LedgerEntry, Refusal};
 use gateway_node::gateway::{VenueReference, VenueTrade};
@@ -39,6 +40,12 @@ pub struct Truth {
     pub trades: Vec<VenueTrade>,
     /// How many trades, and of how many lots, the journal has told.
     pub trades_told: (usize, f64),
+    /// The trading day that has begun last at the venue.
+    day: NaiveDate,
+    /// By reference, what came to the venue and has not been told to have ended, with the day on which it came.
+    not_ended: HashMap<Name, NaiveDate>,
+    /// By trading day, how many trades more there were than have been told.
+    untold_trades: BTreeMap<NaiveDate, i64>,
     /// What came under a session that was over.
     pub stale: u64,
     /// Entries of leaders that had been replaced.
@@ -101,11 +108,15 @@ impl Truth {
                     OmsEvent::Trade(trade) => {
                         self.trades_told.0 += 1;
                         self.trades_told.1 += trade.volume;
+                        *self.untold_trades.entry(trade.trading_day.unwrap_or_default()).or_default() -= 1;
                         return;
                     }
                     OmsEvent::Position(_) | OmsEvent::Account(_) => return,
                 };
                 self.intents.extend(reference.clone());
+                if let Some(reference) = reference.as_ref().filter(|_| !status.is_active()) {
+                    self.not_ended.remove(reference);
+                }
                 if reason.as_deref() == Some(NEVER_ARRIVED) {
                     self.never_arrived.push((id.clone(), reference.clone().unwrap_or_default(), epoch));
                 }
@@ -160,6 +171,9 @@ impl Truth {
     pub fn on_ledger(&mut self, entry: &LedgerEntry) {
         match entry {
             LedgerEntry::LoggedIn { session, .. } => self.session = Some(*session),
+            LedgerEntry::Day { day, .. } => self.day = self.day.max(*day),
+            LedgerEntry::OrderRejected { order, .. } => self.on_came(&order.reference),
+            LedgerEntry::QuoteRejected { quote, .. } => self.on_came(&quote.reference),
             LedgerEntry::OrderAccepted { memo, order, .. } => self.on_accepted(memo, &order.reference),
             LedgerEntry::QuoteAccepted { memo, quote } => self.on_accepted(memo, &quote.reference),
             LedgerEntry::Trade(trade) => {
@@ -167,6 +181,7 @@ impl Truth {
                     standing.traded += trade.volume;
                     standing.status = OrderStatus::PartTraded;
                 }
+                *self.untold_trades.entry(trade.trading_day.unwrap_or_default()).or_default() += 1;
                 self.trades.push(trade.clone());
             }
             LedgerEntry::Finished { reference, status, .. } => {
@@ -186,7 +201,19 @@ impl Truth {
         }
     }
 
+    /// Whether the journal has told all that came of what the venue took before its present day.
+    #[must_use]
+    pub fn is_told_before_today(&self) -> bool {
+        self.not_ended.values().all(|day| *day >= self.day)
+            && self.untold_trades.range(..self.day).all(|(_, untold)| *untold == 0)
+    }
+
+    fn on_came(&mut self, reference: &VenueReference) {
+        self.not_ended.insert(reference.to_string().into(), self.day);
+    }
+
     fn on_accepted(&mut self, memo: &OrderId, reference: &VenueReference) {
+        self.on_came(reference);
         if let Some(first) = self.accepted.insert(memo.clone(), reference.clone()) {
             self.found(format!("{memo} is at the venue twice: as {first} and as {reference}"));
         }
@@ -232,5 +259,61 @@ mod tests {
         assert!(!is_found(Truth::on_vanished));
         assert!(!is_found(|truth, reference| truth.on_not_written(1, reference)), "its leader ended");
         assert!(is_found(|truth, reference| truth.on_not_written(2, reference)), "its leader itself says so");
+    }
+
+    #[test]
+    fn a_day_ends_only_once_what_came_before_it_is_told() {
+        let rb = || InstrumentId::new("rb2410", Exchange::SHFE);
+        let first = NaiveDate::default();
+        let day = |truth: &mut Truth, days| {
+            let day = first + chrono::TimeDelta::days(days);
+            truth.on_ledger(&LedgerEntry::Day { instrument: rb(), day });
+        };
+        let reference = VenueReference { session: "1".into(), number: 1 };
+        let venues = VenueTrade {
+            reference: reference.clone(),
+            tradeid: "t1".into(),
+            instrument: rb(),
+            direction: Direction::Long,
+            offset: Offset::Open,
+            price: 1.0,
+            volume: 1.0,
+            datetime: None,
+            trading_day: Some(first + chrono::TimeDelta::days(1)),
+        };
+        let mut truth = Truth::default();
+        day(&mut truth, 1);
+        truth.on_came(&reference);
+        truth.on_ledger(&LedgerEntry::Trade(venues.clone()));
+        assert!(truth.is_told_before_today(), "the venue lists it tomorrow too");
+        day(&mut truth, 2);
+        assert!(!truth.is_told_before_today());
+        let request = OrderRequest::limit(rb(), Direction::Long, Offset::Open, 1.0, 1.0);
+        let mut order = request.to_order(&"sim1".into(), &"o".into());
+        (order.status, order.venue_reference) = (OrderStatus::AllTraded, Some(reference.to_string().into()));
+        let trade = protocol::Trade {
+            gateway_name: "sim1".into(),
+            symbol: order.symbol.clone(),
+            exchange: order.exchange,
+            tradeid: "t1".into(),
+            orderid: order.orderid.clone(),
+            owner: order.owner.clone(),
+            direction: order.direction,
+            offset: order.offset,
+            price: 1.0,
+            volume: 1.0,
+            datetime: None,
+            trading_day: venues.trading_day,
+            reference: order.reference.clone(),
+            traceid: None,
+            extra: None,
+        };
+        let mut tell = |data| {
+            let time = chrono::DateTime::UNIX_EPOCH.fixed_offset();
+            truth.on_stored(1, &Entry::Event(Box::new(Event { gateway: "sim1".into(), epoch: 1, seq: 1, time, data })));
+            truth.is_told_before_today()
+        };
+        assert!(!tell(OmsEvent::Order(order)), "its trade is missing");
+        assert!(tell(OmsEvent::Trade(trade)));
     }
 }

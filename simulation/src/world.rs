@@ -219,9 +219,10 @@ impl World {
                 out.note(|| format!("the clock of node {node} steps by {step_ms} ms"));
                 nodes[node].wall_offset_ms += step_ms;
             }
-            // A venue lists what ended with the last day only: somebody must have seen that before the next one begins.
+            // A venue lists what ended with the last day only: somebody must have seen that before the next one begins. That
+            // the journal has begun this day does not say it: what was on its way then may be lost with its connection.
             Fault::NextDay => {
-                if out.journal.day() == Some(out.venue.day()) {
+                if out.journal.day() == Some(out.venue.day()) && out.truth.is_told_before_today() {
                     out.venue.next_day();
                     (0..crate::venue::instruments().len()).for_each(|which| out.market_moves(which));
                 }
