@@ -13,6 +13,7 @@ use protocol::Name;
 use protocol::subject::{Filter, is_gateway_name};
 use serde::{Deserialize, Deserializer, de};
 
+use crate::gateway::ctp::config::CtpConfig;
 use crate::gateway::sim::SimConfig;
 use crate::risk::Rules;
 use complaint::Document;
@@ -142,6 +143,9 @@ pub struct GatewayConfig {
     /// `[gateways.sim]`, for `kind = "sim"`.
     #[serde(default)]
     pub sim: SimConfig,
+    /// `[gateways.ctp]`, for `kind = "ctp"`.
+    #[serde(default)]
+    pub ctp: Option<CtpConfig>,
 }
 
 /// The adapters that there are.
@@ -150,6 +154,8 @@ pub struct GatewayConfig {
 pub enum GatewayKind {
     /// The simulated venue.
     Sim,
+    /// A counter of China's futures exchanges, through its broker's libraries.
+    Ctp,
 }
 
 impl Config {
@@ -393,8 +399,28 @@ fn check_gateways(gateways: &[GatewayConfig], document: &Document) -> Result<(),
             return refuse(format!("`{name}` is the name of an earlier gateway: give each one a name of its own"));
         }
         risk::check(&gateway.risk, &number, document)?;
+        check_ctp(gateway, &number, document)?;
     }
     Ok(())
+}
+
+fn check_ctp(gateway: &GatewayConfig, number: &str, document: &Document) -> Result<(), ConfigError> {
+    let refuse =
+        |path: &[&str], message: &str| Err(document.complain(&[&["gateways", number], path].concat(), message));
+    match (gateway.kind, &gateway.ctp) {
+        (GatewayKind::Ctp, None) => refuse(
+            &["kind"],
+            "needs a [gateways.ctp] section below it: the libraries, the fronts and the account, as deploy/ctp.example.toml \
+             shows",
+        ),
+        (GatewayKind::Sim, Some(_)) => {
+            refuse(&["ctp"], "is for kind = \"ctp\", but this gateway is a simulated one: remove one of the two")
+        }
+        (GatewayKind::Ctp, Some(section)) => {
+            section.complaint().map_or(Ok(()), |(key, message)| refuse(&["ctp", key], &message))
+        }
+        (GatewayKind::Sim, None) => Ok(()),
+    }
 }
 
 fn is_node_name(text: &str) -> bool {

@@ -90,6 +90,10 @@ impl Node {
                     let sim = gateway.sim.clone();
                     Arc::new(move |name, sink| gateway::sim::open(name.clone(), sim.clone(), sink))
                 }
+                GatewayKind::Ctp => {
+                    let ctp = gateway.ctp.clone().context("a CTP gateway without a [gateways.ctp] section")?;
+                    Arc::new(move |name, sink| gateway::ctp::open(name.clone(), &ctp, sink))
+                }
             };
             let (sink, _source) = venue_channel(1, 1);
             factory(&gateway.name, sink).with_context(|| format!("gateway {}", gateway.name))?.close();

@@ -75,22 +75,29 @@ struct VenueArguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match arguments.command {
+    let code = match arguments.command {
         Some(Command::Venue(venue)) => run_venue(venue),
         None => run_node(arguments.node),
-    }
+    };
+    ctp::leave(code);
+    ExitCode::from(code)
 }
 
-fn run_node(arguments: NodeArguments) -> ExitCode {
+/// Exit codes: as told, failed, and a mistake in arguments or configuration.
+const STOPPED: u8 = 0;
+const FAILED: u8 = 1;
+const MISTAKE: u8 = 2;
+
+fn run_node(arguments: NodeArguments) -> u8 {
     let Some(path) = arguments.config else {
         eprintln!("gateway-node: no configuration: write --config FILE");
-        return ExitCode::from(2);
+        return MISTAKE;
     };
     let config = match Config::load(&path) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("gateway-node: {error}");
-            return ExitCode::from(2);
+            return MISTAKE;
         }
     };
     // The NATS client's own lines repeat what the node says of its connections.
@@ -103,30 +110,30 @@ fn run_node(arguments: NodeArguments) -> ExitCode {
         Ok(node) => node,
         Err(error) => {
             eprintln!("gateway-node: {}: {error:#}", path.display());
-            return ExitCode::from(2);
+            return MISTAKE;
         }
     };
     if arguments.check {
         println!("{}: fine; gateways: {}", path.display(), names.join(", "));
-        return ExitCode::SUCCESS;
+        return STOPPED;
     }
     run(async { node.run(stop_signal()?).await })
 }
 
-fn run_venue(arguments: VenueArguments) -> ExitCode {
+fn run_venue(arguments: VenueArguments) -> u8 {
     let VenueArguments { listen, ledger, config, allow_faults, log } = arguments;
     let filter = match EnvFilter::try_new(&log) {
         Ok(_) => log,
         Err(error) => {
             eprintln!("gateway-node: --log {log}: {error}; write a level such as info");
-            return ExitCode::from(2);
+            return MISTAKE;
         }
     };
     let config = match config.map_or_else(|| Ok(VenueConfig::default()), |path| VenueConfig::load(&path)) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("gateway-node: {error:#}");
-            return ExitCode::from(2);
+            return MISTAKE;
         }
     };
     start_log(&filter);
@@ -138,7 +145,7 @@ fn run_venue(arguments: VenueArguments) -> ExitCode {
         info!(%address, allow_faults, "the venue takes logins");
         server.run(stop_signal()?).await
     });
-    if is_served { code } else { ExitCode::from(2) }
+    if is_served { code } else { MISTAKE }
 }
 
 fn start_log(directives: &str) {
@@ -151,19 +158,19 @@ fn start_log(directives: &str) {
         .init();
 }
 
-fn run(task: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+fn run(task: impl Future<Output = anyhow::Result<()>>) -> u8 {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("gateway-node: cannot make a runtime: {error}");
-            return ExitCode::FAILURE;
+            return FAILED;
         }
     };
     match runtime.block_on(task) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => STOPPED,
         Err(error) => {
             error!("{error:#}");
-            ExitCode::FAILURE
+            FAILED
         }
     }
 }
@@ -184,6 +191,7 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
                 _ = terminate.recv() => {}
             }
             eprintln!("gateway-node: asked a second time: ending at once");
+            ctp::leave(130);
             #[allow(clippy::disallowed_methods)] // this is main's own decision
             std::process::exit(130);
         });

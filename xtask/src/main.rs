@@ -3,11 +3,14 @@
 mod bench;
 mod chaos;
 mod demo;
+mod fetch_ctp;
 mod fetch_nats;
+mod localctp;
 mod process;
 mod python;
 mod simulate;
 mod test;
+mod wheel;
 mod workspace;
 
 use std::process::ExitCode;
@@ -49,6 +52,10 @@ enum Task {
     Chaos(chaos::ChaosArgs),
     /// Download the pinned nats-server into .tools, check it, and print its path
     FetchNats,
+    /// Download CTP's own libraries into .tools, a version of each family, for the tests on them; print where they are
+    FetchCtp,
+    /// Fetch what the tests with LocalCTP need into .tools, check it, and print its directory
+    FetchLocalctp,
 }
 
 fn main() -> ExitCode {
@@ -61,6 +68,17 @@ fn main() -> ExitCode {
         Task::FetchNats => fetch_nats::fetch().map(|program| {
             println!("{}", program.display());
             ExitCode::SUCCESS
+        }),
+        Task::FetchCtp => fetch_ctp::fetch().map(|directories| {
+            directories.iter().for_each(|directory| println!("{}", directory.display()));
+            ExitCode::SUCCESS
+        }),
+        Task::FetchLocalctp => localctp::for_use().map(|home| match home {
+            Some(home) => {
+                println!("{}", home.display());
+                ExitCode::SUCCESS
+            }
+            None => ExitCode::FAILURE,
         }),
     };
     done.unwrap_or_else(|error| {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::{chaos, fetch_nats, python, simulate, workspace};
+use crate::{chaos, fetch_ctp, fetch_nats, localctp, python, simulate, workspace};
 
 /// Options of `test`.
 #[derive(clap::Args)]
@@ -19,6 +19,8 @@ pub struct TestArgs {
 pub fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
     let nats_server = fetch_nats::for_use()?;
     let python = python::with_nats_client()?;
+    fetch_ctp::for_tests()?;
+    let localctp = localctp::for_use()?;
     let release =
         args.cargo_test.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--release");
     workspace::build_programs(release)?;
@@ -31,6 +33,9 @@ pub fn run(args: &TestArgs) -> anyhow::Result<ExitCode> {
         test.arg("--workspace");
     }
     test.args(&args.cargo_test).env("GATEMESH_NATS_SERVER", &nats_server).env("GATEMESH_PYTHON", python);
+    if let Some(localctp) = localctp {
+        test.env("GATEMESH_LOCALCTP", localctp);
+    }
     let tested = workspace::run_for_code(&mut test)?;
     if tested != ExitCode::SUCCESS || !args.cargo_test.is_empty() {
         return Ok(tested);

@@ -32,14 +32,15 @@ pub fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// Builds what runs beside the tests and in the demo: the node, the command line and the SDK's examples.
+/// Builds what runs beside the tests and in the demo: the node, the command line, the SDK's examples, and the fake CTP
+/// libraries that tests load.
 ///
 /// # Errors
 /// If cargo fails, which then has said why.
 pub fn build_programs(release: bool) -> anyhow::Result<()> {
     // The whole workspace, examples included, although a part would do: cargo unites the features of what it builds
     // together, and another selection than `cargo test --workspace` would compile most dependencies once more.
-    let mut build = cargo(&["build", "--locked", "--workspace", "--bins", "--examples"]);
+    let mut build = cargo(&["build", "--locked", "--workspace", "--lib", "--bins", "--examples"]);
     if release {
         build.arg("--release");
     }

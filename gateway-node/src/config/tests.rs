@@ -175,7 +175,7 @@ fn gateways_need_a_kind_and_names_of_their_own() {
     );
     assert_eq!(
         gateways("[[gateways]]\nname = \"a\"\nkind = \"simm\"\n"),
-        "node.toml, line 3, gateways[0].kind: unknown value `simm`; did you mean `sim`? Known here: sim"
+        "node.toml, line 3, gateways[0].kind: unknown value `simm`; did you mean `sim`? Known here: sim, ctp"
     );
     assert_eq!(
         gateways(&format!("{GATEWAY}\n{GATEWAY}")),

@@ -217,7 +217,9 @@ impl Engine {
             return;
         }
         let journalled = self.session.journalled.iter().find(|r| r.session == session).map_or(0, |r| r.number);
-        self.session.next_number = max_reference.max(journalled);
+        // A counter may name a session again, and forget how far it had counted.
+        let counted = if session == self.session.id { self.session.next_number } else { 0 };
+        self.session.next_number = max_reference.max(journalled).max(counted);
         self.session.id = session;
         self.session.venue = venue;
         self.session.trading_day = trading_day.or(self.session.trading_day);

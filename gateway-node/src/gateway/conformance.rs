@@ -49,11 +49,31 @@ macro_rules! conformance {
 }
 pub(crate) use conformance;
 
+/// What venues may differ in.
+#[derive(Clone, Copy)]
+pub(crate) struct Traits {
+    /// What it says of an order that there is no money for.
+    pub(crate) no_funds: &'static str,
+    /// A newer login ends the session before it.
+    pub(crate) ends_older_sessions: bool,
+    /// It takes two-sided quotes.
+    pub(crate) has_quotes: bool,
+    /// It answers with bars.
+    pub(crate) has_history: bool,
+}
+
+impl Traits {
+    /// The simulated venue, whichever way it is reached.
+    pub(crate) const SIMULATED: Traits =
+        Traits { no_funds: "insufficient funds", ends_older_sessions: true, has_quotes: true, has_history: true };
+}
+
 /// The node's side of a venue.
 pub(crate) struct Rig {
     pub(crate) gateway: Box<dyn Gateway>,
     pub(crate) source: VenueSource,
     pub(crate) session: Name,
+    traits: Traits,
     number: u64,
     /// Whatever must live as long.
     #[allow(dead_code)] // dropped, not read
@@ -71,7 +91,12 @@ fn contract() -> Contract {
 
 impl Rig {
     pub(crate) fn new(gateway: Box<dyn Gateway>, source: VenueSource, venue: Box<dyn std::any::Any + Send>) -> Rig {
-        Rig { gateway, source, session: Name::default(), number: 0, venue }
+        Rig { gateway, source, session: Name::default(), traits: Traits::SIMULATED, number: 0, venue }
+    }
+
+    /// The same at a venue of its own kind.
+    pub(crate) fn of(self, traits: Traits) -> Rig {
+        Rig { traits, ..self }
     }
 
     /// Keeps something alive as long as this.
@@ -94,17 +119,21 @@ impl Rig {
     }
 
     pub(crate) async fn log_in(&mut self, epoch: u64) {
+        self.log_in_as("sim1", epoch).await;
+    }
+
+    /// Logs in at a gateway of this name.
+    pub(crate) async fn log_in_as(&mut self, name: &str, epoch: u64) {
         self.gateway.connect(SessionStart { epoch, ..SessionStart::default() }).expect("sent");
-        self.session = self
+        (self.session, self.number) = self
             .expect("a login", |event| match event {
-                VenueEvent::Connected { session, max_reference: 0, .. } => Some(session),
+                VenueEvent::Connected { session, max_reference, .. } => Some((session, max_reference)),
                 VenueEvent::Disconnected { reason } | VenueEvent::Refused { reason } => panic!("{reason}"),
                 _ => None,
             })
             .await;
-        self.number = 0;
         let first = self.expect("a contract", |e| if let VenueEvent::Contract(c) = e { Some(c) } else { None }).await;
-        assert_eq!(first.gateway_name, "sim1");
+        assert_eq!(first.gateway_name, name);
         self.expect("the last contract", |event| matches!(event, VenueEvent::Ready).then_some(())).await;
     }
 
@@ -217,7 +246,7 @@ pub(crate) async fn an_order_that_cannot_be_is_rejected(rig: &mut Rig) {
     rig.open().await;
     let reference = rig.submit(OrderType::Limit, 101.0, 1e9);
     let order = rig.order(OrderStatus::Rejected).await;
-    assert!(order.reference == reference && order.reason.is_some_and(|reason| reason.contains("insufficient funds")));
+    assert!(order.reference == reference && order.reason.is_some_and(|reason| reason.contains(rig.traits.no_funds)));
 }
 
 pub(crate) async fn a_quote_is_filled_on_one_side_and_cancelled(rig: &mut Rig) {
@@ -237,6 +266,11 @@ pub(crate) async fn a_quote_is_filled_on_one_side_and_cancelled(rig: &mut Rig) {
     rig.number += 1;
     let reference = VenueReference { session: rig.session.clone(), number: rig.number };
     let approved = check_quote(request, &contract()).expect("valid");
+    if !rig.traits.has_quotes {
+        assert_eq!(rig.gateway.submit_quote(&reference, &approved), Err(GatewayError::NotSupported("quotes")));
+        assert_eq!(rig.gateway.cancel_quote(&reference), Err(GatewayError::NotSupported("quotes")));
+        return;
+    }
     rig.gateway.submit_quote(&reference, &approved).expect("sent");
     let quote = rig.quote(OrderStatus::PartTraded).await;
     assert_eq!((&quote.reference, quote.bid_traded, quote.ask_traded), (&reference, 2.0, 0.0));
@@ -256,7 +290,8 @@ pub(crate) async fn a_snapshot_after_reconnecting_has_everything(rig: &mut Rig) 
     rig.log_in(1).await;
     assert_ne!(rig.session, before, "no session comes again");
     let snapshot = rig.snapshot().await;
-    assert!(snapshot.session == rig.session && snapshot.older_sessions_ended);
+    assert_eq!(snapshot.session, rig.session);
+    assert_eq!(snapshot.older_sessions_ended, rig.traits.ends_older_sessions);
     let orders: Vec<_> = snapshot.orders.iter().map(|o| (o.reference.clone(), o.status)).collect();
     assert_eq!(orders, [(filled, OrderStatus::AllTraded), (resting.clone(), OrderStatus::NotTraded)]);
     assert_eq!(snapshot.trades.iter().map(|t| t.volume).sum::<f64>(), 2.0);
@@ -273,7 +308,7 @@ pub(crate) async fn a_reference_belongs_to_its_session(rig: &mut Rig) {
     rig.open().await;
     let order = OrderRequest::limit(instrument(), Direction::Long, Offset::Open, 90.0, 1.0);
     let approved = check_order(order, &contract()).expect("valid");
-    let reference = VenueReference { session: rig.session.clone(), number: 1 };
+    let reference = VenueReference { session: rig.session.clone(), number: rig.number + 1 };
     rig.log_in(1).await;
     assert_eq!(rig.gateway.submit(&reference, &approved), Err(GatewayError::SessionChanged));
     assert_eq!(rig.snapshot().await.orders, []);
@@ -311,6 +346,11 @@ pub(crate) async fn queries_are_answered(rig: &mut Rig) {
     let start = chrono::DateTime::parse_from_rfc3339("2024-01-02T00:00:00+08:00").expect("a time");
     let InstrumentId { symbol, exchange } = instrument();
     let request = HistoryRequest { symbol, exchange, start, end: None, interval: None };
+    if !rig.traits.has_history {
+        let answer = rig.gateway.query_history(QueryToken(3), &request);
+        assert_eq!(answer, Err(GatewayError::NotSupported("history")));
+        return;
+    }
     rig.gateway.query_history(QueryToken(3), &request).expect("sent");
     let Answer::History(bars) = rig.answer(QueryToken(3)).await else { panic!("no bars") };
     assert_eq!(bars.iter().map(|bar| bar.gateway_name.as_str()).collect::<Vec<_>>(), ["sim1"]);

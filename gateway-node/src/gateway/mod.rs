@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod conformance;
+pub mod ctp;
 pub mod sim;
 pub mod tick_queue;
 

@@ -1,0 +1,618 @@
+//! What the gateway does with what the counter says, and with what it is asked: the login, the flow of queries, the
+//! orders, the snapshots. Inputs go in, effects come out; no I/O and no clock.
+
+mod books;
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use compact_str::CompactString;
+use ctp::records::{Failure, Login, OrderRecord, RefusedOrder, Row, TradeRecord};
+use ctp::requests::InsertOrder;
+use ctp::{Request, TraderEvent, contract, dates, trading};
+use protocol::{Contract, LogLevel, Name, OrderRequest, Timestamp};
+
+use self::books::Books;
+use super::orders::{Cancel, Orders, SessionKey, Taken, Unusable};
+use super::queries::{Queries, Query};
+use super::session::{self, Session, Step};
+use crate::gateway::{Answer, GatewayError, QueryToken, VenueEvent, VenueReference};
+
+/// Records that may come before the contracts are known.
+const MAX_EARLY: usize = 200_000;
+/// `CTP:还没有登录`, from CTP's error.xml.
+const NOT_LOGGED_IN: i32 = 6;
+/// A query that CTP has not taken for this long never will be: the session ends, and the next one begins anew.
+const MOST_WAIT: Duration = Duration::from_secs(30);
+/// Account and positions are asked for in turn, this often.
+const REFRESH: Duration = Duration::from_secs(2);
+
+/// What a desk is told about itself.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The gateway's name.
+    pub gateway: Name,
+    /// Whether there is an auth code.
+    pub has_auth_code: bool,
+    /// Between two queries.
+    pub query_interval: Duration,
+    /// The library and its version, for people.
+    pub venue: Name,
+    /// Requests count from here: anywhere, so that two processes' requests are not taken for each other's.
+    pub first_number: i32,
+}
+
+/// What is to be done, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Release the library's object, and make another one that connects anew.
+    Renew,
+    /// Send this, and say with [`Desk::on_sent`] what CTP returned.
+    Send {
+        /// The request's number.
+        number: i32,
+        /// The request.
+        request: Request,
+    },
+    /// Tell the node.
+    Tell(Box<VenueEvent>),
+    /// Something that the venue said is lost: the node is to ask for everything.
+    Lost,
+    /// The contracts are these from now on.
+    Contracts(Vec<Contract>),
+}
+
+/// See the module.
+pub struct Desk {
+    settings: Settings,
+    session: Session,
+    queries: Queries,
+    orders: Orders,
+    books: Books,
+    key: Option<SessionKey>,
+    login: Login,
+    /// Of this session; all of them from [`Step::Done`] on.
+    contracts: HashMap<CompactString, Contract>,
+    /// Instruments that Gatemesh has no word for.
+    unknown_instruments: u64,
+    /// What came before the contracts were known.
+    early: VecDeque<TraderEvent>,
+    next_number: i32,
+    /// The time of day of the last event: records name times, and not always their days.
+    wall: Option<Timestamp>,
+    /// When account or positions are asked for again, and which.
+    refresh: Option<(Duration, Query)>,
+}
+
+impl Desk {
+    /// A desk that nobody has told to connect.
+    #[must_use]
+    pub fn new(settings: Settings) -> Desk {
+        Desk {
+            session: Session::new(settings.has_auth_code),
+            queries: Queries::new(settings.query_interval),
+            orders: Orders::default(),
+            books: Books::new(settings.gateway.clone()),
+            key: None,
+            login: Login::default(),
+            contracts: HashMap::new(),
+            unknown_instruments: 0,
+            early: VecDeque::new(),
+            next_number: settings.first_number,
+            wall: None,
+            refresh: None,
+            settings,
+        }
+    }
+
+    /// Forgets everything: the thread that it ran on came to grief.
+    pub fn restart(&mut self) {
+        *self = Desk::new(self.settings.clone());
+    }
+
+    /// Whether there is a session that takes commands.
+    #[must_use]
+    pub fn is_logged_in(&self) -> bool {
+        self.session.step() == Step::Done
+    }
+
+    /// When [`Desk::on_time`] has something to do.
+    #[must_use]
+    pub fn due(&self) -> Option<Duration> {
+        let refresh = self.refresh.map(|(at, _)| at);
+        // Queries wait for a session.
+        let queries = if self.key.is_some() { self.queries.due() } else { None };
+        [self.session.due(), queries, refresh].into_iter().flatten().min()
+    }
+
+    /// Somebody wants a session.
+    pub fn connect(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        self.drive(now, session::Input::Connect, out);
+    }
+
+    /// Nobody wants one any more; the library is released by whoever says so.
+    pub fn disconnect(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        self.drive(now, session::Input::Disconnect, out);
+        self.forget_session();
+    }
+
+    /// Allocates nothing and sends nothing: what must be sent for this order, if it may be.
+    ///
+    /// # Errors
+    /// If there is no session, or another one than the reference's, or CTP has no such order.
+    pub fn submit(&mut self, reference: &VenueReference, order: &OrderRequest) -> Result<(i32, Request), GatewayError> {
+        let key = self.key.clone().filter(|_| self.is_logged_in()).ok_or(GatewayError::NotConnected)?;
+        if key.name() != reference.session {
+            return Err(GatewayError::SessionChanged);
+        }
+        let insert = insert(reference.number, order)?;
+        let number = self.number();
+        if !self.orders.sending(&key, reference, order, number) {
+            return Err(GatewayError::Refused(format!("the counter has an order {reference} already")));
+        }
+        Ok((number, Request::InsertOrder(insert)))
+    }
+
+    /// CTP did not take the order.
+    pub fn not_submitted(&mut self, reference: &VenueReference) {
+        self.orders.not_sent(reference);
+    }
+
+    /// How to cancel an order, under the number of a request.
+    ///
+    /// # Errors
+    /// If there is no session, or the counter has told of no such order.
+    pub fn cancel(&mut self, reference: &VenueReference) -> Result<(i32, Cancel), GatewayError> {
+        if !self.is_logged_in() {
+            return Err(GatewayError::NotConnected);
+        }
+        match self.orders.cancel(reference) {
+            Cancel::Unknown => {
+                Err(GatewayError::Refused(format!("the counter has told of no order {reference} today")))
+            }
+            cancel => Ok((self.number(), cancel)),
+        }
+    }
+
+    /// Asks for account or positions on behalf of this question.
+    ///
+    /// # Errors
+    /// If there is no session.
+    pub fn ask(&mut self, query: Query, token: QueryToken) -> Result<(), GatewayError> {
+        self.check_login()?;
+        self.books.ask(query, token);
+        self.queries.want(query);
+        Ok(())
+    }
+
+    /// Asks for everything.
+    ///
+    /// # Errors
+    /// If there is no session.
+    pub fn ask_for_snapshot(&mut self) -> Result<(), GatewayError> {
+        self.check_login()?;
+        if self.books.ask_for_snapshot() {
+            self.want_all();
+        }
+        Ok(())
+    }
+
+    /// The trader library speaks; `wall` is the time of day.
+    pub fn on_event(&mut self, now: Duration, wall: Timestamp, event: TraderEvent, out: &mut Vec<Effect>) {
+        self.wall = Some(wall);
+        match event {
+            TraderEvent::FrontConnected => self.drive(now, session::Input::FrontConnected, out),
+            TraderEvent::FrontDisconnected { reason } => {
+                self.drive(now, session::Input::FrontDisconnected(reason), out);
+            }
+            TraderEvent::Authenticated { failure, .. } => {
+                self.drive(now, session::Input::Authenticated(failure), out);
+            }
+            TraderEvent::LoggedIn { outcome, .. } => self.drive(now, session::Input::LoggedIn(outcome), out),
+            TraderEvent::LoggedOut => self.drive(now, session::Input::LoggedOut, out),
+            TraderEvent::SettlementConfirmed { failure, .. } => {
+                self.drive(now, session::Input::SettlementConfirmed(failure), out);
+            }
+            TraderEvent::Instrument(row) => self.on_instrument(now, row, out),
+            early if !self.is_logged_in() && is_of_trading(&early) => {
+                if self.early.len() < MAX_EARLY {
+                    self.early.push_back(early);
+                } else {
+                    out.push(Effect::Lost);
+                }
+            }
+            TraderEvent::QueriedOrder(row) => {
+                if let Some(record) = self.row(now, Query::Orders, row, out) {
+                    self.on_order(&record, true, out);
+                }
+                self.end_of_query(out);
+            }
+            TraderEvent::QueriedTrade(row) => {
+                if let Some(record) = self.row(now, Query::Trades, row, out) {
+                    self.on_trade(&record, true, out);
+                }
+                self.end_of_query(out);
+            }
+            TraderEvent::Position(row) => {
+                if let Some(record) = self.row(now, Query::Positions, row, out) {
+                    self.books.position_row(*record);
+                }
+                self.end_of_query(out);
+            }
+            TraderEvent::Account(row) => {
+                if let Some(record) = self.row(now, Query::Account, row, out) {
+                    self.books.account_row(*record);
+                }
+                self.end_of_query(out);
+            }
+            TraderEvent::Order(record) => self.on_order(&record, false, out),
+            TraderEvent::Trade(record) => self.on_trade(&record, false, out),
+            TraderEvent::InsertRefused { order, failure } => self.on_refused(&order, &failure, true, out),
+            TraderEvent::InsertFailed { order, failure } => self.on_refused(&order, &failure, false, out),
+            TraderEvent::CancelRefused { action, failure } => {
+                let number =
+                    if action.order_sys_id.trim().is_empty() { &action.order_ref } else { &action.order_sys_id };
+                let line = format!("the counter refused to cancel order {}: {failure}", number.trim());
+                out.push(log(LogLevel::Warning, line));
+            }
+            // The exchange's refusal is told to every session.
+            TraderEvent::CancelFailed { action, failure } => {
+                if self.key.as_ref().is_some_and(|key| self.orders.is_of(key, &action)) {
+                    let line =
+                        format!("the exchange refused to cancel order {}: {failure}", action.order_sys_id.trim());
+                    out.push(log(LogLevel::Warning, line));
+                }
+            }
+            TraderEvent::RequestFailed { request, failure } => self.on_request_failed(now, request, &failure, out),
+            TraderEvent::Panicked { callback } => {
+                out.push(log(LogLevel::Critical, format!("what {callback} said is lost: the code behind it panicked")));
+                out.push(Effect::Lost);
+            }
+        }
+    }
+
+    /// What CTP returned for a request that was to be sent.
+    pub fn on_sent(&mut self, now: Duration, number: i32, request: &Request, code: i32, out: &mut Vec<Effect>) {
+        if let Some(query) = Query::of_request(request) {
+            if code == 0 {
+                self.books.begin(query);
+                self.queries.sent(now, number);
+            } else {
+                self.queries.not_taken(now);
+                if code == -1 && self.is_logged_in() {
+                    self.drive(now, session::Input::NotTaken(code), out);
+                }
+            }
+        } else if code != 0 {
+            self.drive(now, session::Input::NotTaken(code), out);
+        }
+    }
+
+    /// Time has passed.
+    pub fn on_time(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        self.drive(now, session::Input::Time, out);
+        if let Some(query) = self.queries.expire(now) {
+            self.query_failed(now, query, "no answer came", out);
+        }
+        if self.queries.waits_since().is_some_and(|since| since + MOST_WAIT <= now) && self.key.is_some() {
+            let why = format!("CTP has taken no query for {} s", MOST_WAIT.as_secs());
+            self.drive(now, session::Input::Stuck(why), out);
+        }
+        if let Some((at, query)) = self.refresh
+            && at <= now
+            && self.is_logged_in()
+        {
+            // A snapshot on its way brings both.
+            if !self.books.has_round() {
+                self.queries.want(query);
+            }
+            let other = if query == Query::Account { Query::Positions } else { Query::Account };
+            self.refresh = Some((now + REFRESH, other));
+        }
+        if self.key.is_some()
+            && let Some(query) = self.queries.turn(now)
+        {
+            let number = self.number();
+            out.push(Effect::Send { number, request: query.request() });
+        }
+    }
+
+    fn check_login(&self) -> Result<(), GatewayError> {
+        if self.is_logged_in() { Ok(()) } else { Err(GatewayError::NotConnected) }
+    }
+
+    fn number(&mut self) -> i32 {
+        // From 1 again after two thousand million of them; 0 is nobody's.
+        self.next_number = self.next_number.checked_add(1).unwrap_or(1);
+        self.next_number
+    }
+
+    fn drive(&mut self, now: Duration, input: session::Input, out: &mut Vec<Effect>) {
+        let Some(output) = self.session.on(now, input) else { return };
+        match output {
+            session::Output::Authenticate => self.send(Request::Authenticate, out),
+            session::Output::Login => self.send(Request::Login, out),
+            session::Output::Renew => {
+                self.forget_session();
+                out.push(Effect::Renew);
+            }
+            session::Output::Begun(login) => self.begin(login, out),
+            session::Output::QueryInstruments => {
+                self.contracts.clear();
+                self.unknown_instruments = 0;
+                self.queries.want(Query::Instruments);
+            }
+            session::Output::Ready => self.ready(now, out),
+            session::Output::Ended(reason) => {
+                self.forget_session();
+                out.push(tell(VenueEvent::Disconnected { reason }));
+            }
+            session::Output::Refused(reason) => {
+                self.forget_session();
+                out.push(tell(VenueEvent::Refused { reason }));
+            }
+        }
+    }
+
+    fn send(&mut self, request: Request, out: &mut Vec<Effect>) {
+        let number = self.number();
+        out.push(Effect::Send { number, request });
+    }
+
+    fn begin(&mut self, login: Login, out: &mut Vec<Effect>) {
+        self.orders.begin(&login.trading_day);
+        self.key = Some(SessionKey {
+            trading_day: login.trading_day.clone(),
+            front_id: login.front_id,
+            session_id: login.session_id,
+        });
+        self.login = login;
+        self.send(Request::ConfirmSettlement, out);
+    }
+
+    fn ready(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        let Some(key) = self.key.clone() else { return };
+        let max_reference = self.login.max_order_ref.trim().parse();
+        if max_reference.is_err() && !self.login.max_order_ref.trim().is_empty() {
+            let line = format!("the login's MaxOrderRef `{}` is no number; counting from 1", self.login.max_order_ref);
+            out.push(log(LogLevel::Warning, line));
+        }
+        if self.unknown_instruments > 0 {
+            let line = format!("{} instruments are of a kind that Gatemesh does not trade", self.unknown_instruments);
+            out.push(log(LogLevel::Info, line));
+        }
+        out.push(tell(VenueEvent::Connected {
+            session: key.name(),
+            max_reference: max_reference.unwrap_or(0),
+            trading_day: dates::date(key.trading_day.as_bytes()),
+            venue: self.settings.venue.clone(),
+        }));
+        let mut contracts: Vec<Contract> = self.contracts.values().cloned().collect();
+        contracts.sort_by(|a, b| (&a.symbol, a.exchange).cmp(&(&b.symbol, b.exchange)));
+        out.extend(contracts.iter().cloned().map(|contract| tell(VenueEvent::Contract(contract))));
+        out.push(Effect::Contracts(contracts));
+        out.push(tell(VenueEvent::Ready));
+        self.refresh = Some((now + REFRESH, Query::Account));
+        for event in std::mem::take(&mut self.early) {
+            match event {
+                TraderEvent::Order(record) => self.on_order(&record, false, out),
+                TraderEvent::Trade(record) => self.on_trade(&record, false, out),
+                _ => {}
+            }
+        }
+    }
+
+    fn forget_session(&mut self) {
+        self.key = None;
+        self.queries.clear();
+        self.books.forget_session();
+        self.early.clear();
+        self.refresh = None;
+    }
+
+    fn on_instrument(&mut self, now: Duration, row: Row<ctp::records::Instrument>, out: &mut Vec<Effect>) {
+        let is_last = row.is_last;
+        let Some(query) = self.queries.of(row.request).filter(|query| *query == Query::Instruments) else { return };
+        if let Some(failure) = row.failure {
+            self.queries.done();
+            self.query_failed(now, query, &failure.to_string(), out);
+            return;
+        }
+        self.queries.goes_on(now);
+        if let Some(instrument) = row.record {
+            match contract::contract(&self.settings.gateway, &instrument) {
+                Ok(contract) => {
+                    self.contracts.insert(instrument.symbol.clone(), contract);
+                }
+                Err(_) => self.unknown_instruments += 1,
+            }
+        }
+        if is_last {
+            self.queries.done();
+            let outcome = if self.contracts.is_empty() { Err("it is empty".to_owned()) } else { Ok(()) };
+            self.drive(now, session::Input::Instruments(outcome), out);
+        }
+    }
+
+    /// The record of a row of the query that is under way; what belongs to another one is nobody's.
+    fn row<T>(&mut self, now: Duration, query: Query, row: Row<T>, out: &mut Vec<Effect>) -> Option<Box<T>> {
+        if self.queries.of(row.request) != Some(query) {
+            return None;
+        }
+        self.queries.goes_on(now);
+        if let Some(failure) = row.failure {
+            self.queries.done();
+            self.query_failed(now, query, &failure.to_string(), out);
+            if failure.code == NOT_LOGGED_IN {
+                self.drive(now, session::Input::LoggedOut, out);
+            }
+            return None;
+        }
+        if row.is_last {
+            self.queries.done();
+            self.books.last_row(query);
+        }
+        row.record
+    }
+
+    /// Tells what a query that has just ended has brought.
+    fn end_of_query(&mut self, out: &mut Vec<Effect>) {
+        let Some(query) = self.books.take_ended() else { return };
+        if self.books.must_ask_again(query) {
+            self.queries.want(query);
+            return;
+        }
+        let contracts = &self.contracts;
+        let told = self.books.told(query, contracts, &self.orders, self.key.as_ref().map(SessionKey::name));
+        out.extend(told.into_iter().map(tell));
+        if self.books.wants_positions() {
+            self.queries.want(Query::Positions);
+        }
+        if self.books.wants_round() {
+            self.want_all();
+        }
+    }
+
+    fn want_all(&mut self) {
+        for query in [Query::Orders, Query::Trades, Query::Positions, Query::Account] {
+            self.queries.want(query);
+        }
+    }
+
+    fn on_request_failed(&mut self, now: Duration, number: i32, failure: &Failure, out: &mut Vec<Effect>) {
+        match self.queries.of(number) {
+            Some(query) => {
+                self.queries.done();
+                self.query_failed(now, query, &failure.to_string(), out);
+            }
+            None => out.push(log(LogLevel::Warning, format!("the counter refused request {number}: {failure}"))),
+        }
+    }
+
+    fn query_failed(&mut self, now: Duration, query: Query, why: &str, out: &mut Vec<Effect>) {
+        if query == Query::Instruments {
+            self.drive(now, session::Input::Instruments(Err(why.to_owned())), out);
+            return;
+        }
+        out.push(log(LogLevel::Warning, format!("{} failed: {why}", query.name())));
+        for token in self.books.failed(query) {
+            let answer = Err(GatewayError::Refused(format!("{} failed: {why}", query.name())));
+            out.push(tell(VenueEvent::Answer { token, answer }));
+        }
+        if self.books.wants_round() {
+            self.want_all();
+        }
+    }
+
+    fn on_order(&mut self, record: &OrderRecord, is_listed: bool, out: &mut Vec<Effect>) {
+        let Some(wall) = self.wall else { return };
+        match self.orders.take_order(record, wall) {
+            Ok(Taken { order, trades }) => {
+                if let Ok(reference) = self.orders.reference(record) {
+                    self.books.heard_order(&reference);
+                }
+                if let Some(order) = order {
+                    out.push(tell(VenueEvent::Order(order)));
+                }
+                for trade in trades {
+                    self.books.heard_trade(&trade);
+                    out.push(tell(VenueEvent::Trade(trade)));
+                }
+            }
+            Err(error) => self.unusable(&error, is_listed, out),
+        }
+    }
+
+    fn on_trade(&mut self, record: &TradeRecord, is_listed: bool, out: &mut Vec<Effect>) {
+        let Some(wall) = self.wall else { return };
+        match self.orders.take_trade(record, wall) {
+            Ok(Some(trade)) => {
+                if is_listed {
+                    self.books.listed_trade(&trade);
+                } else {
+                    self.books.heard_trade(&trade);
+                }
+                out.push(tell(VenueEvent::Trade(trade)));
+            }
+            Ok(None) => {}
+            Err(error) => self.unusable(&error, is_listed, out),
+        }
+    }
+
+    /// What the counter refused. To the session that sent it, it says so itself; every other one hears of it too.
+    fn on_refused(&mut self, refused: &RefusedOrder, failure: &Failure, is_to_us: bool, out: &mut Vec<Effect>) {
+        let order = self.key.as_ref().and_then(|key| self.orders.refused(key, refused, &failure.to_string()));
+        match order {
+            Some(order) => {
+                self.books.heard_order(&order.reference);
+                out.push(tell(VenueEvent::Order(order)));
+            }
+            None if is_to_us => {
+                let number = refused.order_ref.trim();
+                let line = format!("the counter refused an order `{number}` that does not wait for it: {failure}");
+                out.push(log(LogLevel::Warning, line));
+            }
+            None => {}
+        }
+    }
+
+    fn unusable(&self, error: &Unusable, is_listed: bool, out: &mut Vec<Effect>) {
+        out.push(log(LogLevel::Error, format!("ignored: {error}")));
+        // A listed one would only be listed again.
+        if *error == Unusable::TooManyTrades && !is_listed {
+            out.push(Effect::Lost);
+        }
+    }
+}
+
+/// What comes in whatever order from the login on, and has to wait for the contracts.
+fn is_of_trading(event: &TraderEvent) -> bool {
+    matches!(event, TraderEvent::Order(_) | TraderEvent::Trade(_))
+}
+
+fn insert(number: u64, order: &OrderRequest) -> Result<InsertOrder, GatewayError> {
+    let refused = |error: String| GatewayError::Refused(error);
+    let terms = trading::terms(order.r#type).map_err(|error| refused(error.to_string()))?;
+    let volume = order.volume;
+    if volume.fract() != 0.0 || volume <= 0.0 || volume > f64::from(i32::MAX) {
+        return Err(refused(format!("CTP trades whole lots, and {volume} is none")));
+    }
+    let price = match (terms.price_type, order.price) {
+        (b'1', _) => 0.0,
+        (_, Some(price)) => price,
+        // Selling at 0 would be selling at any price.
+        (_, None) => return Err(refused("a limit order without a price".to_owned())),
+    };
+    if number > 999_999_999_999 {
+        return Err(refused(format!("the order reference {number} has more than the 12 digits that CTP takes")));
+    }
+    Ok(InsertOrder {
+        order_ref: number,
+        symbol: order.symbol.as_str().into(),
+        exchange: order.exchange.as_str().into(),
+        direction: trading::direction_code(order.direction).map_err(|error| refused(error.to_string()))?,
+        offset: trading::offset_code(order.offset).map_err(|error| refused(error.to_string()))?,
+        price_type: terms.price_type,
+        price,
+        #[allow(clippy::cast_possible_truncation)] // whole and in range: looked at above
+        volume: volume as i32,
+        time_condition: terms.time_condition,
+        volume_condition: terms.volume_condition,
+    })
+}
+
+fn tell(event: VenueEvent) -> Effect {
+    Effect::Tell(Box::new(event))
+}
+
+fn log(level: LogLevel, message: String) -> Effect {
+    tell(VenueEvent::Log { level, message })
+}
+
+/// What a question of the node is answered with when it has been told.
+pub(super) fn answered(token: QueryToken) -> VenueEvent {
+    VenueEvent::Answer { token, answer: Ok(Answer::Sent) }
+}
+
+#[cfg(test)]
+mod tests;

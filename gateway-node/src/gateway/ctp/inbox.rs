@@ -1,0 +1,144 @@
+//! The queue into the gateway's thread: what the libraries say, and what its callers leave to it. Whoever puts something
+//! in never waits; what finds it full is lost, and the node is told to ask for everything.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use ctp::{MdEvent, TraderEvent, TraderHandler};
+use protocol::{Contract, InstrumentId};
+
+use crate::gateway::{VenueEvent, VenueSink};
+
+/// The list of instruments alone has tens of thousands of rows.
+const PLACES: usize = 65_536;
+
+/// What the thread is given.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// The trader library's object of this generation speaks.
+    Trader(u64, TraderEvent),
+    /// The market data library's object of this generation speaks.
+    Market(u64, MdEvent),
+    /// These instruments' ticks are wanted.
+    Subscribe(Vec<InstrumentId>),
+    /// These are not wanted any more.
+    Unsubscribe(Vec<InstrumentId>),
+    /// Nobody wants the market data session any more.
+    Disconnect,
+    /// What followed from a command, to be told behind what is being told.
+    Told(Vec<Told>),
+    /// Something may be due.
+    Wake,
+}
+
+/// Something for the node, or for the market data side.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// Tell the node.
+    Event(Box<VenueEvent>),
+    /// Something that the venue said is lost.
+    Lost,
+    /// A session begins with these contracts.
+    Contracts(Vec<Contract>),
+}
+
+/// The end that puts in.
+#[derive(Clone)]
+pub(super) struct Inbox {
+    queue: SyncSender<Input>,
+    sink: VenueSink,
+    is_over: Arc<AtomicBool>,
+}
+
+/// The end that takes out.
+pub(super) struct Inputs {
+    queue: Receiver<Input>,
+    is_over: Arc<AtomicBool>,
+}
+
+/// An inbox and its other end.
+pub(super) fn inbox(sink: VenueSink) -> (Inbox, Inputs) {
+    let (sender, receiver) = sync_channel(PLACES);
+    let is_over = Arc::new(AtomicBool::new(false));
+    (Inbox { queue: sender, sink, is_over: is_over.clone() }, Inputs { queue: receiver, is_over })
+}
+
+impl Inbox {
+    /// Puts something in, if there is room.
+    pub(super) fn put(&self, input: Input) {
+        if let Err(TrySendError::Full(_)) = self.queue.try_send(input) {
+            self.sink.lost();
+        }
+    }
+
+    /// Lets the thread look at the time. A full queue does that anyway.
+    pub(super) fn wake(&self) {
+        let _ = self.queue.try_send(Input::Wake);
+    }
+
+    /// Lets the thread end.
+    pub(super) fn stop(&self) {
+        self.is_over.store(true, Ordering::Release);
+        self.wake();
+    }
+}
+
+impl Inputs {
+    /// Whether the thread is to end.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    /// Waits for something and takes it, with what is behind it, up to `most`.
+    pub(super) fn take(&self, wait: Duration, most: usize) -> Vec<Input> {
+        let first = match self.queue.recv_timeout(wait) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Vec::new(),
+        };
+        std::iter::once(first).chain(self.queue.try_iter().take(most - 1)).collect()
+    }
+}
+
+/// Hears one object of the trader library.
+pub(super) struct TraderInbox {
+    inbox: Inbox,
+    generation: u64,
+}
+
+impl TraderInbox {
+    pub(super) fn new(inbox: Inbox, generation: u64) -> TraderInbox {
+        TraderInbox { inbox, generation }
+    }
+}
+
+impl TraderHandler for TraderInbox {
+    fn on_event(&self, event: TraderEvent) {
+        self.inbox.put(Input::Trader(self.generation, event));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::gateway::venue_channel;
+
+    #[test]
+    fn what_finds_it_full_is_lost_and_said_to_be() {
+        let (sink, source) = venue_channel(1, 1);
+        let (inbox, inputs) = inbox(sink);
+        for _ in 0..PLACES {
+            inbox.put(Input::Wake);
+        }
+        inbox.wake();
+        assert!(!source.overflowed.load(Ordering::Acquire), "a wake-up is nothing to lose");
+        inbox.put(Input::Disconnect);
+        assert!(source.overflowed.load(Ordering::Acquire));
+        assert_eq!(inputs.take(Duration::ZERO, 7).len(), 7);
+        inbox.stop();
+        assert!(inputs.is_over());
+    }
+}

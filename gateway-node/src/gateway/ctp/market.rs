@@ -1,0 +1,333 @@
+//! The market data side: its own login, which the adapter keeps up by itself, and the ticks, which go from the library's
+//! thread to the node without a stop.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use compact_str::CompactString;
+use ctp::depth::Depth;
+use ctp::requests::Identity;
+use ctp::tick::{self, LastSeen, Listing};
+use ctp::trading::disconnect_in_words;
+use ctp::{MdApi, MdEvent, MdHandler, MdLibrary, dates};
+use protocol::{Contract, InstrumentId, LogLevel, Name, Timestamp};
+
+use super::inbox::{Inbox, Input};
+use super::session::is_passing;
+use crate::clock::wall_clock;
+use crate::gateway::{VenueEvent, VenueSink};
+
+/// Instruments asked for in one request.
+const BATCH: usize = 500;
+/// A login without an answer for so long has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A failed login is tried again after this.
+const RETRY: Duration = Duration::from_secs(10);
+/// What goes on is told to people this often.
+const TOLD_AGAIN: Duration = Duration::from_secs(30);
+/// Subscriptions that CTP did not take are sent again after this.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What the side is made of.
+pub(super) struct MarketParts {
+    pub gateway: Name,
+    /// Without one there are no ticks.
+    pub library: Option<MdLibrary>,
+    pub flow: PathBuf,
+    pub fronts: Vec<String>,
+    pub identity: Identity,
+    pub sink: VenueSink,
+    pub inbox: Inbox,
+}
+
+/// See the module.
+pub(super) struct Market {
+    parts: MarketParts,
+    ticks: Arc<Ticks>,
+    api: Option<MdApi>,
+    generation: u64,
+    state: State,
+    /// By symbol, as the counter spells it.
+    wanted: BTreeSet<CompactString>,
+    next_number: i32,
+    /// When people were last told that the front is away.
+    away_told: Option<Duration>,
+    /// When everything that is wanted is asked for once more.
+    again: Option<Duration>,
+    /// Records that no tick could be made of, as last told.
+    bad_told: u64,
+    bad_told_at: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Not connected.
+    Away,
+    /// The login is under way, until then.
+    LoggingIn(Duration),
+    /// The login failed; tried again then.
+    Failed(Duration),
+    /// Refused for good.
+    Refused,
+    /// Logged in.
+    In,
+}
+
+/// What the library's thread needs to make ticks.
+struct Ticks {
+    /// By symbol. Only this library's thread and the beginning of a session take it.
+    listed: Mutex<HashMap<CompactString, Listed>>,
+    sink: VenueSink,
+    /// Records that no tick could be made of.
+    bad: AtomicU64,
+}
+
+struct Listed {
+    listing: Listing,
+    last: LastSeen,
+}
+
+/// Hears one object of the market data library.
+struct MarketInbox {
+    ticks: Arc<Ticks>,
+    inbox: Inbox,
+    generation: u64,
+}
+
+impl MdHandler for MarketInbox {
+    fn on_event(&self, event: MdEvent) {
+        self.inbox.put(Input::Market(self.generation, event));
+    }
+
+    fn on_depth(&self, depth: Depth<'_>) {
+        let made = {
+            let mut listed = self.ticks.listed.lock().unwrap_or_else(PoisonError::into_inner);
+            let listed = depth.symbol().and_then(|symbol| listed.get_mut(symbol));
+            listed.and_then(|Listed { listing, last }| tick::tick(depth, listing, last, china_time()).ok())
+        };
+        match made {
+            Some(tick) => self.ticks.sink.ticks().push(tick),
+            // Of no known instrument, or at no time: nobody could use it. It is counted and told.
+            None => {
+                self.ticks.bad.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Market {
+    pub(super) fn new(parts: MarketParts) -> Market {
+        let ticks = Ticks { listed: Mutex::default(), sink: parts.sink.clone(), bad: AtomicU64::new(0) };
+        Market {
+            parts,
+            ticks: Arc::new(ticks),
+            api: None,
+            generation: 0,
+            state: State::Away,
+            wanted: BTreeSet::new(),
+            next_number: 0,
+            away_told: None,
+            again: None,
+            bad_told: 0,
+            bad_told_at: None,
+        }
+    }
+
+    /// When [`Market::on_time`] has something to do.
+    pub(super) fn due(&self) -> Option<Duration> {
+        match self.state {
+            State::LoggingIn(due) | State::Failed(due) => Some(due),
+            State::In => self.again,
+            State::Away | State::Refused => None,
+        }
+    }
+
+    /// A trading session begins: these are its contracts, and nobody has asked it for ticks yet.
+    pub(super) fn begin(&mut self, contracts: &[Contract], told: &mut Vec<VenueEvent>) {
+        let listed =
+            contracts.iter().map(|contract| (contract.symbol.as_str().into(), self.listed(contract))).collect();
+        *self.ticks.listed.lock().unwrap_or_else(PoisonError::into_inner) = listed;
+        let earlier: Vec<CompactString> = std::mem::take(&mut self.wanted).into_iter().collect();
+        self.send_unsubscribe(&earlier);
+        if self.state == State::Refused {
+            self.close();
+        }
+        if self.api.is_some() {
+            return;
+        }
+        let Some(library) = &self.parts.library else { return };
+        self.generation += 1;
+        let handler = Arc::new(MarketInbox {
+            ticks: self.ticks.clone(),
+            inbox: self.parts.inbox.clone(),
+            generation: self.generation,
+        });
+        match library.start(&self.parts.flow, &self.parts.fronts, handler) {
+            Ok(api) => self.api = Some(api),
+            Err(error) => told.push(log(LogLevel::Critical, format!("there are no ticks: {error}"))),
+        }
+    }
+
+    fn listed(&self, contract: &Contract) -> Listed {
+        let gateway_name = self.parts.gateway.clone();
+        let listing = Listing { gateway_name, exchange: contract.exchange, name: Some(contract.name.clone()) };
+        Listed { listing, last: LastSeen::default() }
+    }
+
+    /// Nobody wants ticks any more.
+    pub(super) fn close(&mut self) {
+        self.generation += 1;
+        self.state = State::Away;
+        self.wanted.clear();
+        if let Some(api) = self.api.take() {
+            api.release();
+        }
+    }
+
+    pub(super) fn subscribe(&mut self, now: Duration, instruments: &[InstrumentId], told: &mut Vec<VenueEvent>) {
+        if self.parts.library.is_none() {
+            told.push(log(LogLevel::Warning, "ticks are wanted, and ctp.market_library names no library".to_owned()));
+            return;
+        }
+        let mut new = Vec::new();
+        for instrument in instruments {
+            let symbol = CompactString::from(instrument.symbol.as_str());
+            let listed = self.ticks.listed.lock().unwrap_or_else(PoisonError::into_inner);
+            if listed.get(&symbol).is_none_or(|listed| listed.listing.exchange != instrument.exchange) {
+                let line = format!("subscribed to {instrument}, which the counter does not list");
+                told.push(log(LogLevel::Warning, line));
+            } else if self.wanted.insert(symbol.clone()) {
+                new.push(symbol);
+            }
+        }
+        self.send_subscribe(now, &new);
+    }
+
+    pub(super) fn unsubscribe(&mut self, instruments: &[InstrumentId]) {
+        let gone: Vec<CompactString> = instruments
+            .iter()
+            .map(|instrument| CompactString::from(instrument.symbol.as_str()))
+            .filter(|symbol| self.wanted.remove(symbol))
+            .collect();
+        self.send_unsubscribe(&gone);
+    }
+
+    pub(super) fn on_event(&mut self, now: Duration, generation: u64, event: MdEvent, told: &mut Vec<VenueEvent>) {
+        if generation != self.generation {
+            return;
+        }
+        match event {
+            // One that was refused is not tried again until a trading session begins, or it would lock the account; one
+            // that failed has its time.
+            MdEvent::FrontConnected if matches!(self.state, State::Refused | State::Failed(_)) => {}
+            MdEvent::FrontConnected => self.log_in(now),
+            MdEvent::FrontDisconnected { reason } => {
+                if matches!(self.state, State::Refused | State::Failed(_)) {
+                    return;
+                }
+                let was_in = std::mem::replace(&mut self.state, State::Away) == State::In;
+                // Some libraries try again a thousand times a second.
+                if !was_in && self.away_told.is_some_and(|told| now < told + TOLD_AGAIN) {
+                    return;
+                }
+                self.away_told = Some(now);
+                let line = format!(
+                    "the market data front disconnected: {} (0x{reason:04x}); the library connects again by itself",
+                    disconnect_in_words(reason)
+                );
+                told.push(log(LogLevel::Warning, line));
+            }
+            MdEvent::LoggedIn { outcome: Ok(_), .. } => {
+                self.state = State::In;
+                let line = format!("logged in for market data; {} instruments wanted", self.wanted.len());
+                told.push(log(LogLevel::Info, line));
+                self.subscribe_all(now);
+            }
+            MdEvent::LoggedIn { outcome: Err(failure), .. } => {
+                self.state = if is_passing(&failure) { State::Failed(now + RETRY) } else { State::Refused };
+                told.push(log(LogLevel::Critical, format!("there are no ticks: market data login refused: {failure}")));
+            }
+            MdEvent::Subscribed { symbol, failure: Some(failure) } => {
+                told.push(log(LogLevel::Error, format!("no ticks of {symbol}: {failure}")));
+            }
+            MdEvent::Unsubscribed { symbol, failure: Some(failure) } => {
+                told.push(log(LogLevel::Warning, format!("ticks of {symbol} could not be stopped: {failure}")));
+            }
+            MdEvent::Subscribed { .. } | MdEvent::Unsubscribed { .. } => {}
+            MdEvent::RequestFailed { request, failure } => {
+                told.push(log(LogLevel::Warning, format!("market data request {request} failed: {failure}")));
+            }
+            MdEvent::Panicked { callback } => {
+                let line = format!("what {callback} said is lost: the code behind it panicked");
+                told.push(log(LogLevel::Critical, line));
+            }
+        }
+    }
+
+    pub(super) fn on_time(&mut self, now: Duration, told: &mut Vec<VenueEvent>) {
+        match self.state {
+            State::LoggingIn(due) if due <= now => {
+                told.push(log(LogLevel::Warning, "the market data login was not answered; trying again".to_owned()));
+                self.log_in(now);
+            }
+            State::Failed(due) if due <= now => self.log_in(now),
+            State::In if self.again.is_some_and(|due| due <= now) => self.subscribe_all(now),
+            _ => {}
+        }
+        let bad = self.ticks.bad.load(Ordering::Relaxed);
+        if bad != self.bad_told && self.bad_told_at.is_none_or(|told| now >= told + TOLD_AGAIN) {
+            self.bad_told_at = Some(now);
+            let line = format!(
+                "{} market data records were of no known instrument, or had no time: no ticks of them",
+                bad - self.bad_told
+            );
+            self.bad_told = bad;
+            told.push(log(LogLevel::Warning, line));
+        }
+    }
+
+    fn subscribe_all(&mut self, now: Duration) {
+        self.again = None;
+        let all: Vec<CompactString> = self.wanted.iter().cloned().collect();
+        self.send_subscribe(now, &all);
+    }
+
+    fn log_in(&mut self, now: Duration) {
+        self.next_number += 1;
+        let Some(api) = &self.api else { return };
+        let is_taken = matches!(api.login(&self.parts.identity, self.next_number), Ok(0));
+        self.state = if is_taken { State::LoggingIn(now + PATIENCE) } else { State::Failed(now + RETRY) };
+    }
+
+    /// What cannot be asked for now is asked for at the next login; what CTP does not take is asked for a little later.
+    fn send_subscribe(&mut self, now: Duration, symbols: &[CompactString]) {
+        let Some(api) = self.api.as_ref().filter(|_| self.state == State::In) else { return };
+        if symbols.chunks(BATCH).any(|batch| api.subscribe(batch) != 0) {
+            self.again = Some(now + AGAIN);
+        }
+    }
+
+    /// Ticks that come all the same are the worst that can happen where CTP does not take this.
+    fn send_unsubscribe(&self, symbols: &[CompactString]) {
+        if let Some(api) = self.api.as_ref().filter(|_| self.state == State::In) {
+            for batch in symbols.chunks(BATCH) {
+                let code = api.unsubscribe(batch);
+                if code != 0 {
+                    tracing::debug!(code, "CTP did not take an unsubscription");
+                }
+            }
+        }
+    }
+}
+
+/// The time of day, as the exchanges write it.
+pub(super) fn china_time() -> Timestamp {
+    wall_clock().with_timezone(&dates::CHINA)
+}
+
+fn log(level: LogLevel, message: String) -> VenueEvent {
+    VenueEvent::Log { level, message }
+}
