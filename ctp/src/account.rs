@@ -56,6 +56,7 @@ mod tests {
         AccountRecord {
             account: "123456".into(),
             currency: "CNY".into(),
+            trading_day: "20261123".into(),
             balance: Some(1_000_000.5),
             available: Some(800_000.25),
             frozen_margin: Some(1000.0),

@@ -131,6 +131,7 @@ pub(crate) fn account(bytes: &[u8]) -> AccountRecord {
     AccountRecord {
         account: record.text(at::ACCOUNT),
         currency: record.text(at::CURRENCY),
+        trading_day: record.text(at::TRADING_DAY),
         balance: record.double(at::BALANCE),
         available: record.double(at::AVAILABLE),
         frozen_margin: record.double(at::FROZEN_MARGIN),
@@ -321,6 +322,7 @@ mod tests {
         let filled = Filled::zeroed("TradingAccount")
             .set("AccountID", b"012345")
             .set("CurrencyID", b"CNY")
+            .set("TradingDay", b"20261123")
             .set("Balance", &double(1.0))
             .set("Available", &double(2.0))
             .set("FrozenMargin", &double(3.0))
@@ -333,6 +335,7 @@ mod tests {
         let expected = AccountRecord {
             account: "012345".into(),
             currency: "CNY".into(),
+            trading_day: "20261123".into(),
             balance: Some(1.0),
             available: Some(2.0),
             frozen_margin: Some(3.0),

@@ -271,6 +271,7 @@ record! {
         double POSITION_PROFIT "PositionProfit" 152 8;
         double BALANCE "Balance" 160 8;
         double AVAILABLE "Available" 168 8;
+        text TRADING_DAY "TradingDay" 192 9;
         text CURRENCY "CurrencyID" 256 4;
     }
 }

@@ -349,6 +349,8 @@ pub struct AccountRecord {
     pub account: CompactString,
     /// `CNY`.
     pub currency: CompactString,
+    /// `YYYYMMDD`.
+    pub trading_day: CompactString,
     /// Equity.
     pub balance: Option<f64>,
     /// What may be used.

@@ -1,6 +1,24 @@
-//! Builds depth records field by field, for the tests of this crate and of those that use it.
+//! For the tests of this crate and of those that use it: depth records built field by field, and where the fake libraries
+//! are.
+
+use std::path::{Path, PathBuf};
 
 use crate::depth::{Depth, FIELDS, Field, Kind};
+
+/// A library that cargo built beside a test: `target/debug/deps/NAME-...` has it two levels up. One that is not there is
+/// a panic that says how to build it.
+#[must_use]
+pub fn built(name: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("this program's path");
+    let path = this.ancestors().nth(2).unwrap_or(Path::new("")).join(format!("lib{name}.so"));
+    assert!(
+        path.is_file(),
+        "{} is not built: run `cargo build -p ctp-fake-trader -p ctp-fake-md` (with --release if the test has it), or \
+         `cargo xtask test`, which does",
+        path.display()
+    );
+    path
+}
 
 /// A depth record in the making. A field that does not exist, or holds something else, is a panic: a test is wrong.
 #[derive(Debug, Clone)]

@@ -399,12 +399,17 @@ fn check_gateways(gateways: &[GatewayConfig], document: &Document) -> Result<(),
             return refuse(format!("`{name}` is the name of an earlier gateway: give each one a name of its own"));
         }
         risk::check(&gateway.risk, &number, document)?;
-        check_ctp(gateway, &number, document)?;
+        check_ctp(gateway, &number, &gateways[..index], document)?;
     }
     Ok(())
 }
 
-fn check_ctp(gateway: &GatewayConfig, number: &str, document: &Document) -> Result<(), ConfigError> {
+fn check_ctp(
+    gateway: &GatewayConfig,
+    number: &str,
+    earlier: &[GatewayConfig],
+    document: &Document,
+) -> Result<(), ConfigError> {
     let refuse =
         |path: &[&str], message: &str| Err(document.complain(&[&["gateways", number], path].concat(), message));
     match (gateway.kind, &gateway.ctp) {
@@ -417,7 +422,15 @@ fn check_ctp(gateway: &GatewayConfig, number: &str, document: &Document) -> Resu
             refuse(&["ctp"], "is for kind = \"ctp\", but this gateway is a simulated one: remove one of the two")
         }
         (GatewayKind::Ctp, Some(section)) => {
-            section.complaint().map_or(Ok(()), |(key, message)| refuse(&["ctp", key], &message))
+            if let Some((key, message)) = section.complaint() {
+                return refuse(&["ctp", key], &message);
+            }
+            let flow = section.flow_dir(&gateway.name);
+            let has_it = |other: &&GatewayConfig| other.ctp.as_ref().is_some_and(|c| c.flow_dir(&other.name) == flow);
+            earlier.iter().find(has_it).map_or(Ok(()), |other| {
+                let message = format!("is that of gateway `{}` too: give each a directory of its own", other.name);
+                refuse(&["ctp", "flow_dir"], &message)
+            })
         }
         (GatewayKind::Sim, None) => Ok(()),
     }

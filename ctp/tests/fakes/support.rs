@@ -1,6 +1,6 @@
 //! A fake library of a test's own, its flow directory, and a handler that keeps what it is told.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use compact_str::CompactString;
 use ctp::depth::Depth;
 use ctp::requests::Identity;
+use ctp::testing::built;
 use ctp::{MdEvent, MdHandler, TraderEvent, TraderHandler};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -55,19 +56,6 @@ impl Fake {
     pub fn asked(&self, name: &str) -> Vec<Value> {
         self.requests().into_iter().filter(|request| request["request"] == name).collect()
     }
-}
-
-/// A library that cargo built beside this test: `target/debug/deps/fakes-...` has it two levels up.
-fn built(name: &str) -> PathBuf {
-    let this = std::env::current_exe().expect("this program's path");
-    let path = this.ancestors().nth(2).unwrap_or(Path::new("")).join(format!("lib{name}.so"));
-    assert!(
-        path.is_file(),
-        "{} is not built: run `cargo build -p ctp-fake-trader -p ctp-fake-md` (with --release if the test has it), or \
-         `cargo xtask test`, which does",
-        path.display()
-    );
-    path
 }
 
 pub fn identity() -> Identity {

@@ -196,5 +196,12 @@ async fn market_data_is_subscribed_again_after_an_outage_of_its_own() {
     }
     assert_eq!(site.asked("a", "market", "ReqUserLogin").len(), 3);
     assert_eq!(site.asked("a", "trader", "ReqUserLogin").len(), 1, "trading has nothing to do with it");
+    // Nor has market data with an outage of the trader front: ticks go on, and are not asked for anew.
+    lose_front(&site, "a", "trader");
+    until_logins(&site, 2).await;
+    site.tell("a", "market", &depth(3_009.0, 9));
+    price(3_009.0).await;
+    subscribed(3).await;
+    assert_eq!(site.asked("a", "market", "UnSubscribeMarketData").len(), 0);
     assert_eq!(node.end_by(Signal::SIGTERM).await.code, 0);
 }

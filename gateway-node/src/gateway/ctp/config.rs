@@ -95,7 +95,10 @@ pub enum Environment {
 
 /// A secret, or where it is.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged, expecting = "write a text in quotes, or { env = \"NAME\" }, or { file = \"PATH\" }")]
+#[serde(
+    untagged,
+    expecting = "write a text in quotes that is not empty, or { env = \"NAME\" }, or { file = \"PATH\" }"
+)]
 pub enum SecretSource {
     /// The text itself.
     Text(Secret),
@@ -200,8 +203,8 @@ impl CtpConfig {
                 return Some((key, error.to_string()));
             }
         }
-        (!(10..=60_000).contains(&self.query_interval_ms)).then(|| {
-            ("query_interval_ms", "must be 10 to 60000; the counter's flow control allows one a second".to_owned())
+        (!(10..=2_000).contains(&self.query_interval_ms)).then(|| {
+            ("query_interval_ms", "must be 10 to 2000; the counter's flow control allows one a second".to_owned())
         })
     }
 }

@@ -7,18 +7,19 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use compact_str::CompactString;
-use ctp::records::{Failure, Login, OrderRecord, RefusedOrder, Row, TradeRecord};
+use ctp::records::{Failure, Instrument, Login, OrderRecord, RefusedOrder, Row, TradeRecord};
 use ctp::requests::InsertOrder;
 use ctp::{Request, TraderEvent, contract, dates, trading};
 use protocol::{Contract, LogLevel, Name, OrderRequest, Timestamp};
 
 use self::books::Books;
+use super::line;
 use super::orders::{Cancel, Orders, SessionKey, Taken, Unusable};
 use super::queries::{Queries, Query};
 use super::session::{self, Session, Step};
 use crate::gateway::{Answer, GatewayError, QueryToken, VenueEvent, VenueReference};
 
-/// Records that may come before the contracts are known.
+/// Records that are kept until the contracts are known. Were there more, the first snapshot tells it all.
 const MAX_EARLY: usize = 200_000;
 /// `CTP:还没有登录`, from CTP's error.xml.
 const NOT_LOGGED_IN: i32 = 6;
@@ -77,6 +78,12 @@ pub struct Desk {
     unknown_instruments: u64,
     /// What came before the contracts were known.
     early: VecDeque<TraderEvent>,
+    /// More came than are kept, and none is.
+    is_early_full: bool,
+    /// The session, if its trading day is over and it is not.
+    outlived: Option<SessionKey>,
+    /// The last trading day that a record named and the session did not have.
+    odd_day: CompactString,
     next_number: i32,
     /// The time of day of the last event: records name times, and not always their days.
     wall: Option<Timestamp>,
@@ -98,6 +105,9 @@ impl Desk {
             contracts: HashMap::new(),
             unknown_instruments: 0,
             early: VecDeque::new(),
+            is_early_full: false,
+            outlived: None,
+            odd_day: CompactString::default(),
             next_number: settings.first_number,
             wall: None,
             refresh: None,
@@ -158,20 +168,14 @@ impl Desk {
         self.orders.not_sent(reference);
     }
 
-    /// How to cancel an order, under the number of a request.
+    /// How to cancel an order.
     ///
     /// # Errors
     /// If there is no session, or the counter has told of no such order.
-    pub fn cancel(&mut self, reference: &VenueReference) -> Result<(i32, Cancel), GatewayError> {
-        if !self.is_logged_in() {
-            return Err(GatewayError::NotConnected);
-        }
-        match self.orders.cancel(reference) {
-            Cancel::Unknown => {
-                Err(GatewayError::Refused(format!("the counter has told of no order {reference} today")))
-            }
-            cancel => Ok((self.number(), cancel)),
-        }
+    pub fn cancel(&self, reference: &VenueReference) -> Result<Cancel, GatewayError> {
+        self.check_login()?;
+        let unknown = || GatewayError::Refused(format!("the counter has told of no order {reference} today"));
+        self.orders.cancel(reference).ok_or_else(unknown)
     }
 
     /// Asks for account or positions on behalf of this question.
@@ -215,38 +219,36 @@ impl Desk {
             }
             TraderEvent::Instrument(row) => self.on_instrument(now, row, out),
             early if !self.is_logged_in() && is_of_trading(&early) => {
-                if self.early.len() < MAX_EARLY {
+                if self.early.len() >= MAX_EARLY {
+                    self.is_early_full = true;
+                    self.early.clear();
+                }
+                if !self.is_early_full {
                     self.early.push_back(early);
-                } else {
-                    out.push(Effect::Lost);
                 }
             }
             TraderEvent::QueriedOrder(row) => {
-                if let Some(record) = self.row(now, Query::Orders, row, out) {
-                    self.on_order(&record, true, out);
-                }
-                self.end_of_query(out);
+                self.on_row(now, Query::Orders, row, out, |desk, record, out| desk.on_order(&record, true, out));
             }
             TraderEvent::QueriedTrade(row) => {
-                if let Some(record) = self.row(now, Query::Trades, row, out) {
-                    self.on_trade(&record, true, out);
-                }
-                self.end_of_query(out);
+                self.on_row(now, Query::Trades, row, out, |desk, record, out| desk.on_trade(&record, true, out));
             }
             TraderEvent::Position(row) => {
-                if let Some(record) = self.row(now, Query::Positions, row, out) {
-                    self.books.position_row(*record);
-                }
-                self.end_of_query(out);
+                self.on_row(now, Query::Positions, row, out, |desk, record, _| desk.books.position_row(record));
             }
             TraderEvent::Account(row) => {
-                if let Some(record) = self.row(now, Query::Account, row, out) {
-                    self.books.account_row(*record);
-                }
-                self.end_of_query(out);
+                let day = row.record.as_ref().map(|record| record.trading_day.clone());
+                self.on_row(now, Query::Account, row, out, |desk, record, _| desk.books.account_row(record));
+                self.notice_day(now, day.as_deref().unwrap_or_default(), out);
             }
-            TraderEvent::Order(record) => self.on_order(&record, false, out),
-            TraderEvent::Trade(record) => self.on_trade(&record, false, out),
+            TraderEvent::Order(record) => {
+                self.on_order(&record, false, out);
+                self.notice_day(now, &record.trading_day, out);
+            }
+            TraderEvent::Trade(record) => {
+                self.on_trade(&record, false, out);
+                self.notice_day(now, &record.trading_day, out);
+            }
             TraderEvent::InsertRefused { order, failure } => self.on_refused(&order, &failure, true, out),
             TraderEvent::InsertFailed { order, failure } => self.on_refused(&order, &failure, false, out),
             TraderEvent::CancelRefused { action, failure } => {
@@ -321,7 +323,8 @@ impl Desk {
         if self.is_logged_in() { Ok(()) } else { Err(GatewayError::NotConnected) }
     }
 
-    fn number(&mut self) -> i32 {
+    /// The next request's number.
+    pub fn number(&mut self) -> i32 {
         // From 1 again after two thousand million of them; 0 is nobody's.
         self.next_number = self.next_number.checked_add(1).unwrap_or(1);
         self.next_number
@@ -336,7 +339,7 @@ impl Desk {
                 self.forget_session();
                 out.push(Effect::Renew);
             }
-            session::Output::Begun(login) => self.begin(login, out),
+            session::Output::Begun(login) => self.begin(now, login, out),
             session::Output::QueryInstruments => {
                 self.contracts.clear();
                 self.unknown_instruments = 0;
@@ -359,8 +362,13 @@ impl Desk {
         out.push(Effect::Send { number, request });
     }
 
-    fn begin(&mut self, login: Login, out: &mut Vec<Effect>) {
-        self.orders.begin(&login.trading_day);
+    fn begin(&mut self, now: Duration, login: Login, out: &mut Vec<Effect>) {
+        if dates::date(login.trading_day.as_bytes()).is_none() {
+            let why = format!("the counter's login names no trading day: `{}`", login.trading_day);
+            self.drive(now, session::Input::Stuck(why), out);
+            return;
+        }
+        self.orders.begin(&login.trading_day, self.outlived.take());
         self.key = Some(SessionKey {
             trading_day: login.trading_day.clone(),
             front_id: login.front_id,
@@ -393,6 +401,10 @@ impl Desk {
         out.push(Effect::Contracts(contracts));
         out.push(tell(VenueEvent::Ready));
         self.refresh = Some((now + REFRESH, Query::Account));
+        if std::mem::take(&mut self.is_early_full) {
+            let line = format!("the login brought more than {MAX_EARLY} records: the first snapshot tells them");
+            out.push(log(LogLevel::Info, line));
+        }
         for event in std::mem::take(&mut self.early) {
             match event {
                 TraderEvent::Order(record) => self.on_order(&record, false, out),
@@ -402,24 +414,32 @@ impl Desk {
         }
     }
 
+    /// A record is of this trading day. One that begins within a session has made another one of it, which the next
+    /// login tells; a counter that goes on naming a day that its login does not name is asked once.
+    fn notice_day(&mut self, now: Duration, day: &str, out: &mut Vec<Effect>) {
+        let is_odd = |key: &&SessionKey| key.trading_day.as_str() < day && self.odd_day != day;
+        let Some(key) = self.key.as_ref().filter(|_| self.is_logged_in()).filter(is_odd) else { return };
+        if dates::date(day.as_bytes()).is_none() {
+            return;
+        }
+        self.odd_day = day.into();
+        self.outlived = Some(key.clone());
+        let why = format!("the trading day is {day}, and the session began in that of {}", key.trading_day);
+        self.drive(now, session::Input::Stuck(why), out);
+    }
+
     fn forget_session(&mut self) {
         self.key = None;
         self.queries.clear();
         self.books.forget_session();
         self.early.clear();
+        self.is_early_full = false;
         self.refresh = None;
     }
 
-    fn on_instrument(&mut self, now: Duration, row: Row<ctp::records::Instrument>, out: &mut Vec<Effect>) {
-        let is_last = row.is_last;
-        let Some(query) = self.queries.of(row.request).filter(|query| *query == Query::Instruments) else { return };
-        if let Some(failure) = row.failure {
-            self.queries.done();
-            self.query_failed(now, query, &failure.to_string(), out);
-            return;
-        }
-        self.queries.goes_on(now);
-        if let Some(instrument) = row.record {
+    fn on_instrument(&mut self, now: Duration, row: Row<Instrument>, out: &mut Vec<Effect>) {
+        let Some((instrument, is_last)) = self.row(now, Query::Instruments, row, out) else { return };
+        if let Some(instrument) = instrument {
             match contract::contract(&self.settings.gateway, &instrument) {
                 Ok(contract) => {
                     self.contracts.insert(instrument.symbol.clone(), contract);
@@ -428,18 +448,40 @@ impl Desk {
             }
         }
         if is_last {
-            self.queries.done();
             let outcome = if self.contracts.is_empty() { Err("it is empty".to_owned()) } else { Ok(()) };
             self.drive(now, session::Input::Instruments(outcome), out);
         }
     }
 
-    /// The record of a row of the query that is under way; what belongs to another one is nobody's.
-    fn row<T>(&mut self, now: Duration, query: Query, row: Row<T>, out: &mut Vec<Effect>) -> Option<Box<T>> {
+    fn on_row<T>(
+        &mut self,
+        now: Duration,
+        query: Query,
+        row: Row<T>,
+        out: &mut Vec<Effect>,
+        take: impl FnOnce(&mut Desk, T, &mut Vec<Effect>),
+    ) {
+        let Some((record, is_last)) = self.row(now, query, row, out) else { return };
+        if let Some(record) = record {
+            take(self, *record, out);
+        }
+        if is_last {
+            self.end_of_query(query, out);
+        }
+    }
+
+    /// The record of a row of the query that is under way, and whether it is the last; what belongs to another one is
+    /// nobody's.
+    fn row<T>(
+        &mut self,
+        now: Duration,
+        query: Query,
+        row: Row<T>,
+        out: &mut Vec<Effect>,
+    ) -> Option<(Option<Box<T>>, bool)> {
         if self.queries.of(row.request) != Some(query) {
             return None;
         }
-        self.queries.goes_on(now);
         if let Some(failure) = row.failure {
             self.queries.done();
             self.query_failed(now, query, &failure.to_string(), out);
@@ -448,16 +490,15 @@ impl Desk {
             }
             return None;
         }
+        self.queries.goes_on(now);
         if row.is_last {
             self.queries.done();
-            self.books.last_row(query);
         }
-        row.record
+        Some((row.record, row.is_last))
     }
 
     /// Tells what a query that has just ended has brought.
-    fn end_of_query(&mut self, out: &mut Vec<Effect>) {
-        let Some(query) = self.books.take_ended() else { return };
+    fn end_of_query(&mut self, query: Query, out: &mut Vec<Effect>) {
         if self.books.must_ask_again(query) {
             self.queries.want(query);
             return;
@@ -606,7 +647,7 @@ fn tell(event: VenueEvent) -> Effect {
 }
 
 fn log(level: LogLevel, message: String) -> Effect {
-    tell(VenueEvent::Log { level, message })
+    tell(line(level, message))
 }
 
 /// What a question of the node is answered with when it has been told.

@@ -1,10 +1,10 @@
-//! The queue into the gateway's thread: what the libraries say, and what its callers leave to it. Whoever puts something
-//! in never waits; what finds it full is lost, and the node is told to ask for everything.
+//! The queue into the gateway's thread: what the libraries say, and what its callers leave to it. What finds it full waits
+//! a little, and then it is lost, and the node is told to ask for everything.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ctp::{MdEvent, TraderEvent, TraderHandler};
 use protocol::{Contract, InstrumentId};
@@ -13,6 +13,9 @@ use crate::gateway::{VenueEvent, VenueSink};
 
 /// The list of instruments alone has tens of thousands of rows.
 const PLACES: usize = 65_536;
+/// How long whoever puts something in waits for room: a login with everything that the day has brought may fill the
+/// queue faster than it is emptied, and CTP keeps the rest meanwhile. Far less than the heartbeats of its connections.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the thread is given.
 #[derive(Debug)]
@@ -50,6 +53,8 @@ pub(super) struct Inbox {
     queue: SyncSender<Input>,
     sink: VenueSink,
     is_over: Arc<AtomicBool>,
+    /// Somebody has waited in vain: nobody waits again before there is room.
+    is_stuck: Arc<AtomicBool>,
 }
 
 /// The end that takes out.
@@ -62,14 +67,38 @@ pub(super) struct Inputs {
 pub(super) fn inbox(sink: VenueSink) -> (Inbox, Inputs) {
     let (sender, receiver) = sync_channel(PLACES);
     let is_over = Arc::new(AtomicBool::new(false));
-    (Inbox { queue: sender, sink, is_over: is_over.clone() }, Inputs { queue: receiver, is_over })
+    let is_stuck = Arc::new(AtomicBool::new(false));
+    (Inbox { queue: sender, sink, is_over: is_over.clone(), is_stuck }, Inputs { queue: receiver, is_over })
 }
 
 impl Inbox {
-    /// Puts something in, if there is room.
+    /// Puts something in, if there is room now: for whoever may hold what the thread waits for.
     pub(super) fn put(&self, input: Input) {
-        if let Err(TrySendError::Full(_)) = self.queue.try_send(input) {
+        if self.queue.try_send(input).is_err() {
             self.sink.lost();
+        }
+    }
+
+    /// Puts something in, and waits for room as long as `goes_on` says and patience lasts; false: there was none.
+    #[must_use]
+    pub(super) fn put_patiently(&self, mut input: Input, goes_on: impl Fn() -> bool) -> bool {
+        let began = Instant::now();
+        loop {
+            match self.queue.try_send(input) {
+                Ok(()) => {
+                    self.is_stuck.store(false, Ordering::Relaxed);
+                    return true;
+                }
+                Err(TrySendError::Full(back)) if goes_on() && !self.is_stuck.load(Ordering::Relaxed) => {
+                    input = back;
+                }
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return false,
+            }
+            if began.elapsed() >= PATIENCE {
+                self.is_stuck.store(true, Ordering::Relaxed);
+            }
+            // This queue has no send that ends; the thread empties it in far less than this.
+            std::thread::sleep(Duration::from_micros(200));
         }
     }
 
@@ -105,17 +134,22 @@ impl Inputs {
 pub(super) struct TraderInbox {
     inbox: Inbox,
     generation: u64,
+    /// The object is being released: its thread must not wait, for whoever releases it waits for that.
+    is_released: Arc<AtomicBool>,
 }
 
 impl TraderInbox {
-    pub(super) fn new(inbox: Inbox, generation: u64) -> TraderInbox {
-        TraderInbox { inbox, generation }
+    pub(super) fn new(inbox: Inbox, generation: u64, is_released: Arc<AtomicBool>) -> TraderInbox {
+        TraderInbox { inbox, generation, is_released }
     }
 }
 
 impl TraderHandler for TraderInbox {
     fn on_event(&self, event: TraderEvent) {
-        self.inbox.put(Input::Trader(self.generation, event));
+        let goes_on = || !self.is_released.load(Ordering::Acquire);
+        if goes_on() && !self.inbox.put_patiently(Input::Trader(self.generation, event), goes_on) && goes_on() {
+            self.inbox.sink.lost();
+        }
     }
 }
 
@@ -140,5 +174,23 @@ mod tests {
         assert_eq!(inputs.take(Duration::ZERO, 7).len(), 7);
         inbox.stop();
         assert!(inputs.is_over());
+    }
+
+    #[test]
+    fn whoever_is_patient_waits_for_room_and_not_for_what_is_over() {
+        let (sink, source) = venue_channel(1, 1);
+        let (inbox, inputs) = inbox(sink);
+        for _ in 0..PLACES {
+            inbox.put(Input::Wake);
+        }
+        assert!(!inbox.put_patiently(Input::Disconnect, || false), "there is no room");
+        std::thread::scope(|scope| {
+            let put = scope.spawn(|| inbox.put_patiently(Input::Disconnect, || true));
+            while !put.is_finished() {
+                inputs.take(Duration::ZERO, 1);
+            }
+            assert!(put.join().expect("no panic"));
+        });
+        assert!(!source.overflowed.load(Ordering::Acquire), "nothing was lost");
     }
 }

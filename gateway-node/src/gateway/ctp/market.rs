@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use compact_str::CompactString;
@@ -16,6 +16,7 @@ use ctp::{MdApi, MdEvent, MdHandler, MdLibrary, dates};
 use protocol::{Contract, InstrumentId, LogLevel, Name, Timestamp};
 
 use super::inbox::{Inbox, Input};
+use super::line;
 use super::session::is_passing;
 use crate::clock::wall_clock;
 use crate::gateway::{VenueEvent, VenueSink};
@@ -30,6 +31,9 @@ const RETRY: Duration = Duration::from_secs(10);
 const TOLD_AGAIN: Duration = Duration::from_secs(30);
 /// Subscriptions that CTP did not take are sent again after this.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Ticks of the trading session before that nobody has asked for again in this one are stopped after this. Until then
+/// they flow, so that whoever still wants them misses none.
+const LEFT_OVER: Duration = Duration::from_secs(60);
 
 /// What the side is made of.
 pub(super) struct MarketParts {
@@ -52,11 +56,16 @@ pub(super) struct Market {
     state: State,
     /// By symbol, as the counter spells it.
     wanted: BTreeSet<CompactString>,
+    /// Wanted in the trading session before, and not asked for in this one yet.
+    left_over: BTreeSet<CompactString>,
+    /// When what is left over is stopped.
+    left_over_until: Option<Duration>,
+    /// What CTP did not take is asked for once more then.
+    again: Option<Duration>,
+    not_taken: BTreeSet<CompactString>,
     next_number: i32,
     /// When people were last told that the front is away.
     away_told: Option<Duration>,
-    /// When everything that is wanted is asked for once more.
-    again: Option<Duration>,
     /// Records that no tick could be made of, as last told.
     bad_told: u64,
     bad_told_at: Option<Duration>,
@@ -85,6 +94,12 @@ struct Ticks {
     bad: AtomicU64,
 }
 
+impl Ticks {
+    fn listed(&self) -> MutexGuard<'_, HashMap<CompactString, Listed>> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 struct Listed {
     listing: Listing,
     last: LastSeen,
@@ -104,7 +119,7 @@ impl MdHandler for MarketInbox {
 
     fn on_depth(&self, depth: Depth<'_>) {
         let made = {
-            let mut listed = self.ticks.listed.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut listed = self.ticks.listed();
             let listed = depth.symbol().and_then(|symbol| listed.get_mut(symbol));
             listed.and_then(|Listed { listing, last }| tick::tick(depth, listing, last, china_time()).ok())
         };
@@ -128,9 +143,12 @@ impl Market {
             generation: 0,
             state: State::Away,
             wanted: BTreeSet::new(),
+            left_over: BTreeSet::new(),
+            left_over_until: None,
+            again: None,
+            not_taken: BTreeSet::new(),
             next_number: 0,
             away_told: None,
-            again: None,
             bad_told: 0,
             bad_told_at: None,
         }
@@ -138,20 +156,34 @@ impl Market {
 
     /// When [`Market::on_time`] has something to do.
     pub(super) fn due(&self) -> Option<Duration> {
-        match self.state {
+        let due = match self.state {
             State::LoggingIn(due) | State::Failed(due) => Some(due),
             State::In => self.again,
             State::Away | State::Refused => None,
-        }
+        };
+        [due, self.left_over_until].into_iter().flatten().min()
     }
 
-    /// A trading session begins: these are its contracts, and nobody has asked it for ticks yet.
-    pub(super) fn begin(&mut self, contracts: &[Contract], told: &mut Vec<VenueEvent>) {
-        let listed =
-            contracts.iter().map(|contract| (contract.symbol.as_str().into(), self.listed(contract))).collect();
-        *self.ticks.listed.lock().unwrap_or_else(PoisonError::into_inner) = listed;
-        let earlier: Vec<CompactString> = std::mem::take(&mut self.wanted).into_iter().collect();
-        self.send_unsubscribe(&earlier);
+    /// A trading session begins: these are its contracts, and nobody has asked it for ticks yet. Those of the session
+    /// before go on for a while, each with what its next tick is compared with.
+    pub(super) fn begin(&mut self, now: Duration, contracts: &[Contract], told: &mut Vec<VenueEvent>) {
+        let gone = {
+            let mut listed = self.ticks.listed();
+            let mut before = std::mem::take(&mut *listed);
+            *listed = contracts
+                .iter()
+                .map(|contract| {
+                    let symbol = CompactString::from(contract.symbol.as_str());
+                    let listing = self.listing(contract);
+                    let last = before.remove(&symbol).filter(|before| before.listing.exchange == listing.exchange);
+                    (symbol, Listed { listing, last: last.map(|before| before.last).unwrap_or_default() })
+                })
+                .collect();
+            self.left_over.append(&mut self.wanted);
+            self.left_over.extract_if(.., |symbol| !listed.contains_key(symbol)).collect::<Vec<_>>()
+        };
+        self.left_over_until = (!self.left_over.is_empty()).then_some(now + LEFT_OVER);
+        self.send_unsubscribe(&gone);
         if self.state == State::Refused {
             self.close();
         }
@@ -167,14 +199,13 @@ impl Market {
         });
         match library.start(&self.parts.flow, &self.parts.fronts, handler) {
             Ok(api) => self.api = Some(api),
-            Err(error) => told.push(log(LogLevel::Critical, format!("there are no ticks: {error}"))),
+            Err(error) => told.push(line(LogLevel::Critical, format!("there are no ticks: {error}"))),
         }
     }
 
-    fn listed(&self, contract: &Contract) -> Listed {
+    fn listing(&self, contract: &Contract) -> Listing {
         let gateway_name = self.parts.gateway.clone();
-        let listing = Listing { gateway_name, exchange: contract.exchange, name: Some(contract.name.clone()) };
-        Listed { listing, last: LastSeen::default() }
+        Listing { gateway_name, exchange: contract.exchange, name: Some(contract.name.clone()) }
     }
 
     /// Nobody wants ticks any more.
@@ -182,25 +213,25 @@ impl Market {
         self.generation += 1;
         self.state = State::Away;
         self.wanted.clear();
+        self.left_over.clear();
+        self.left_over_until = None;
         if let Some(api) = self.api.take() {
             api.release();
         }
     }
 
     pub(super) fn subscribe(&mut self, now: Duration, instruments: &[InstrumentId], told: &mut Vec<VenueEvent>) {
-        if self.parts.library.is_none() {
-            told.push(log(LogLevel::Warning, "ticks are wanted, and ctp.market_library names no library".to_owned()));
-            return;
-        }
         let mut new = Vec::new();
-        for instrument in instruments {
-            let symbol = CompactString::from(instrument.symbol.as_str());
-            let listed = self.ticks.listed.lock().unwrap_or_else(PoisonError::into_inner);
-            if listed.get(&symbol).is_none_or(|listed| listed.listing.exchange != instrument.exchange) {
-                let line = format!("subscribed to {instrument}, which the counter does not list");
-                told.push(log(LogLevel::Warning, line));
-            } else if self.wanted.insert(symbol.clone()) {
-                new.push(symbol);
+        {
+            let listed = self.ticks.listed();
+            for instrument in instruments {
+                let symbol = CompactString::from(instrument.symbol.as_str());
+                if listed.get(&symbol).is_none_or(|listed| listed.listing.exchange != instrument.exchange) {
+                    let message = format!("subscribed to {instrument}, which the counter does not list");
+                    told.push(line(LogLevel::Warning, message));
+                } else if self.wanted.insert(symbol.clone()) && !self.left_over.remove(&symbol) {
+                    new.push(symbol);
+                }
             }
         }
         self.send_subscribe(now, &new);
@@ -210,7 +241,7 @@ impl Market {
         let gone: Vec<CompactString> = instruments
             .iter()
             .map(|instrument| CompactString::from(instrument.symbol.as_str()))
-            .filter(|symbol| self.wanted.remove(symbol))
+            .filter(|symbol| self.wanted.remove(symbol) | self.left_over.remove(symbol))
             .collect();
         self.send_unsubscribe(&gone);
     }
@@ -234,35 +265,43 @@ impl Market {
                     return;
                 }
                 self.away_told = Some(now);
-                let line = format!(
+                let message = format!(
                     "the market data front disconnected: {} (0x{reason:04x}); the library connects again by itself",
                     disconnect_in_words(reason)
                 );
-                told.push(log(LogLevel::Warning, line));
+                told.push(line(LogLevel::Warning, message));
             }
             MdEvent::LoggedIn { outcome: Ok(_), .. } => {
                 self.state = State::In;
-                let line = format!("logged in for market data; {} instruments wanted", self.wanted.len());
-                told.push(log(LogLevel::Info, line));
-                self.subscribe_all(now);
+                // What is left over has stopped by itself.
+                self.left_over.clear();
+                self.left_over_until = None;
+                let message = format!("logged in for market data; {} instruments wanted", self.wanted.len());
+                told.push(line(LogLevel::Info, message));
+                let all: Vec<CompactString> = self.wanted.iter().cloned().collect();
+                self.not_taken.clear();
+                self.send_subscribe(now, &all);
             }
             MdEvent::LoggedIn { outcome: Err(failure), .. } => {
                 self.state = if is_passing(&failure) { State::Failed(now + RETRY) } else { State::Refused };
-                told.push(log(LogLevel::Critical, format!("there are no ticks: market data login refused: {failure}")));
+                told.push(line(
+                    LogLevel::Critical,
+                    format!("there are no ticks: market data login refused: {failure}"),
+                ));
             }
             MdEvent::Subscribed { symbol, failure: Some(failure) } => {
-                told.push(log(LogLevel::Error, format!("no ticks of {symbol}: {failure}")));
+                told.push(line(LogLevel::Error, format!("no ticks of {symbol}: {failure}")));
             }
             MdEvent::Unsubscribed { symbol, failure: Some(failure) } => {
-                told.push(log(LogLevel::Warning, format!("ticks of {symbol} could not be stopped: {failure}")));
+                told.push(line(LogLevel::Warning, format!("ticks of {symbol} could not be stopped: {failure}")));
             }
             MdEvent::Subscribed { .. } | MdEvent::Unsubscribed { .. } => {}
             MdEvent::RequestFailed { request, failure } => {
-                told.push(log(LogLevel::Warning, format!("market data request {request} failed: {failure}")));
+                told.push(line(LogLevel::Warning, format!("market data request {request} failed: {failure}")));
             }
             MdEvent::Panicked { callback } => {
-                let line = format!("what {callback} said is lost: the code behind it panicked");
-                told.push(log(LogLevel::Critical, line));
+                let message = format!("what {callback} said is lost: the code behind it panicked");
+                told.push(line(LogLevel::Critical, message));
             }
         }
     }
@@ -270,29 +309,33 @@ impl Market {
     pub(super) fn on_time(&mut self, now: Duration, told: &mut Vec<VenueEvent>) {
         match self.state {
             State::LoggingIn(due) if due <= now => {
-                told.push(log(LogLevel::Warning, "the market data login was not answered; trying again".to_owned()));
+                told.push(line(LogLevel::Warning, "the market data login was not answered; trying again".to_owned()));
                 self.log_in(now);
             }
             State::Failed(due) if due <= now => self.log_in(now),
-            State::In if self.again.is_some_and(|due| due <= now) => self.subscribe_all(now),
+            State::In if self.again.is_some_and(|due| due <= now) => {
+                let not_taken = std::mem::take(&mut self.not_taken);
+                let still: Vec<CompactString> = not_taken.intersection(&self.wanted).cloned().collect();
+                self.again = None;
+                self.send_subscribe(now, &still);
+            }
             _ => {}
+        }
+        if self.left_over_until.is_some_and(|until| until <= now) {
+            self.left_over_until = None;
+            let unwanted: Vec<CompactString> = std::mem::take(&mut self.left_over).into_iter().collect();
+            self.send_unsubscribe(&unwanted);
         }
         let bad = self.ticks.bad.load(Ordering::Relaxed);
         if bad != self.bad_told && self.bad_told_at.is_none_or(|told| now >= told + TOLD_AGAIN) {
             self.bad_told_at = Some(now);
-            let line = format!(
+            let message = format!(
                 "{} market data records were of no known instrument, or had no time: no ticks of them",
                 bad - self.bad_told
             );
             self.bad_told = bad;
-            told.push(log(LogLevel::Warning, line));
+            told.push(line(LogLevel::Warning, message));
         }
-    }
-
-    fn subscribe_all(&mut self, now: Duration) {
-        self.again = None;
-        let all: Vec<CompactString> = self.wanted.iter().cloned().collect();
-        self.send_subscribe(now, &all);
     }
 
     fn log_in(&mut self, now: Duration) {
@@ -305,8 +348,11 @@ impl Market {
     /// What cannot be asked for now is asked for at the next login; what CTP does not take is asked for a little later.
     fn send_subscribe(&mut self, now: Duration, symbols: &[CompactString]) {
         let Some(api) = self.api.as_ref().filter(|_| self.state == State::In) else { return };
-        if symbols.chunks(BATCH).any(|batch| api.subscribe(batch) != 0) {
-            self.again = Some(now + AGAIN);
+        for batch in symbols.chunks(BATCH) {
+            if api.subscribe(batch) != 0 {
+                self.not_taken.extend(batch.iter().cloned());
+                self.again = Some(now + AGAIN);
+            }
         }
     }
 
@@ -326,8 +372,4 @@ impl Market {
 /// The time of day, as the exchanges write it.
 pub(super) fn china_time() -> Timestamp {
     wall_clock().with_timezone(&dates::CHINA)
-}
-
-fn log(level: LogLevel, message: String) -> VenueEvent {
-    VenueEvent::Log { level, message }
 }

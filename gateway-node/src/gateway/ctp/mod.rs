@@ -17,6 +17,7 @@ mod session;
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -56,6 +57,7 @@ pub fn open(name: Name, config: &CtpConfig, sink: VenueSink) -> anyhow::Result<B
 pub struct CtpGateway {
     shared: Arc<Shared>,
     inbox: Inbox,
+    has_market_data: bool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -76,6 +78,8 @@ struct Trading {
     api: Option<TraderApi>,
     /// Which object of the library speaks: what an earlier one said may still be on its way.
     generation: u64,
+    /// The object that speaks is being released.
+    is_released: Arc<AtomicBool>,
     inbox: Inbox,
 }
 
@@ -117,6 +121,7 @@ impl CtpGateway {
             first_number: rand::random_range(1..1 << 30),
         };
         let (inbox, inputs) = inbox::inbox(sink.clone());
+        let has_market_data = market_library.is_some();
         let market = Market::new(MarketParts {
             gateway: name.clone(),
             library: market_library,
@@ -134,6 +139,7 @@ impl CtpGateway {
             identity,
             api: None,
             generation: 0,
+            is_released: Arc::default(),
             inbox: inbox.clone(),
         };
         let shared = Arc::new(Shared { trading: Mutex::new(trading), sink, clock: Clock::default() });
@@ -142,7 +148,28 @@ impl CtpGateway {
             move || shared.serve(&inputs, market)
         });
         let thread = Some(thread.context("starting the CTP gateway's thread")?);
-        Ok(CtpGateway { shared, inbox, thread })
+        Ok(CtpGateway { shared, inbox, has_market_data, thread })
+    }
+
+    /// # Errors
+    /// If the thread has ended although nobody has told it to.
+    fn check_thread(&self) -> Result<(), GatewayError> {
+        if self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return Ok(());
+        }
+        Err(GatewayError::Refused("the CTP gateway's thread has ended: restart the node".to_owned()))
+    }
+
+    /// Leaves a wish about ticks to the thread.
+    fn want(&self, wish: Input) -> Result<(), GatewayError> {
+        if !self.has_market_data {
+            return Err(GatewayError::NotSupported("ticks: ctp.market_library names no library"));
+        }
+        self.check_thread()?;
+        if !self.shared.trading().desk.is_logged_in() {
+            return Err(GatewayError::NotConnected);
+        }
+        if self.inbox.put_patiently(wish, || true) { Ok(()) } else { Err(GatewayError::Busy) }
     }
 
     /// Carries out what follows from a command. What is to be told goes through the thread, behind what it is telling.
@@ -154,6 +181,7 @@ impl CtpGateway {
 
 impl Gateway for CtpGateway {
     fn connect(&mut self, _: SessionStart) -> Result<(), GatewayError> {
+        self.check_thread()?;
         let now = self.shared.now();
         let mut trading = self.shared.trading();
         let mut effects = Vec::new();
@@ -167,22 +195,23 @@ impl Gateway for CtpGateway {
 
     fn disconnect(&mut self) {
         let now = self.shared.now();
-        let mut trading = self.shared.trading();
-        trading.desk.disconnect(now, &mut Vec::new());
-        trading.release();
-        self.inbox.put(Input::Disconnect);
+        {
+            let mut trading = self.shared.trading();
+            trading.desk.disconnect(now, &mut Vec::new());
+            trading.release();
+        }
+        // Without the lock, which the thread that makes room needs.
+        if !self.inbox.put_patiently(Input::Disconnect, || true) {
+            tracing::error!("the CTP gateway's thread is stuck: its market data session could not be ended");
+        }
     }
 
     fn subscribe(&mut self, instruments: &[InstrumentId]) -> Result<(), GatewayError> {
-        self.shared.check_login()?;
-        self.inbox.put(Input::Subscribe(instruments.to_vec()));
-        Ok(())
+        self.want(Input::Subscribe(instruments.to_vec()))
     }
 
     fn unsubscribe(&mut self, instruments: &[InstrumentId]) -> Result<(), GatewayError> {
-        self.shared.check_login()?;
-        self.inbox.put(Input::Unsubscribe(instruments.to_vec()));
-        Ok(())
+        self.want(Input::Unsubscribe(instruments.to_vec()))
     }
 
     fn submit(&mut self, reference: &VenueReference, order: &Approved<OrderRequest>) -> Result<(), GatewayError> {
@@ -194,13 +223,15 @@ impl Gateway for CtpGateway {
     fn cancel(&mut self, reference: &VenueReference) -> Result<(), GatewayError> {
         let mut trading = self.shared.trading();
         match trading.desk.cancel(reference)? {
-            (number, Cancel::Send(cancel)) => trading.send_now(number, &Request::CancelOrder(cancel)),
+            Cancel::Send(cancel) => {
+                let number = trading.desk.number();
+                trading.send_now(number, &Request::CancelOrder(cancel))
+            }
             // It says again how it ended.
-            (_, Cancel::Ended(order)) => {
+            Cancel::Ended(order) => {
                 self.inbox.put(Input::Told(vec![Told::Event(Box::new(VenueEvent::Order(*order)))]));
                 Ok(())
             }
-            (_, Cancel::Unknown) => Err(GatewayError::Refused(format!("nobody knows the order {reference}"))),
         }
     }
 
@@ -260,20 +291,20 @@ impl Shared {
         self.clock.mono()
     }
 
-    fn check_login(&self) -> Result<(), GatewayError> {
-        if self.trading().desk.is_logged_in() { Ok(()) } else { Err(GatewayError::NotConnected) }
-    }
-
     /// Runs until it is told to stop. A panic of ours ends a session, never the process.
     fn serve(&self, inputs: &Inputs, mut market: Market) {
         loop {
             let ran = std::panic::catch_unwind(AssertUnwindSafe(|| self.run(inputs, &mut market)));
-            market.close();
-            if ran.is_ok() {
+            // Neither may a panic in what cleans up behind one.
+            let closed = std::panic::catch_unwind(AssertUnwindSafe(|| market.close()));
+            if ran.is_ok() && closed.is_ok() {
                 return;
             }
             let mut trading = self.trading();
-            trading.release();
+            let released = std::panic::catch_unwind(AssertUnwindSafe(|| trading.release()));
+            if released.is_err() {
+                trading.api = None;
+            }
             trading.desk.restart();
             // Under the lock, so that it is told before whatever the next login says; it never waits. What the thread had
             // taken and not told is told again at that login.
@@ -292,8 +323,8 @@ impl Shared {
             for input in taken {
                 self.take(now, input, market, &mut told);
             }
-            let more = self.with_desk(now, |desk, effects| desk.on_time(now, effects));
-            self.note(more, market, &mut told);
+            let more = self.trading().act(now, |desk, effects| desk.on_time(now, effects));
+            self.note(now, more, market, &mut told);
             market.on_time(now, &mut told);
             // Without the lock: whoever empties the node's queue may be waiting for it. One that stays full loses the rest
             // at once; and whoever closes the gateway may be the one who empties it.
@@ -309,37 +340,27 @@ impl Shared {
         match input {
             Input::Trader(generation, event) => {
                 let mut trading = self.trading();
-                if generation != trading.generation {
-                    return;
+                if generation == trading.generation {
+                    let more = trading.act(now, |desk, effects| desk.on_event(now, china_time(), event, effects));
+                    drop(trading);
+                    self.note(now, more, market, told);
                 }
-                let mut effects = Vec::new();
-                trading.desk.on_event(now, china_time(), event, &mut effects);
-                let more = trading.perform(now, effects);
-                drop(trading);
-                self.note(more, market, told);
             }
             Input::Market(generation, event) => market.on_event(now, generation, event, told),
             Input::Subscribe(instruments) => market.subscribe(now, &instruments, told),
             Input::Unsubscribe(instruments) => market.unsubscribe(&instruments),
             Input::Disconnect => market.close(),
-            Input::Told(more) => self.note(more, market, told),
+            Input::Told(more) => self.note(now, more, market, told),
             Input::Wake => {}
         }
     }
 
-    fn with_desk(&self, now: Duration, act: impl FnOnce(&mut Desk, &mut Vec<Effect>)) -> Vec<Told> {
-        let mut trading = self.trading();
-        let mut effects = Vec::new();
-        act(&mut trading.desk, &mut effects);
-        trading.perform(now, effects)
-    }
-
-    fn note(&self, more: Vec<Told>, market: &mut Market, told: &mut Vec<VenueEvent>) {
+    fn note(&self, now: Duration, more: Vec<Told>, market: &mut Market, told: &mut Vec<VenueEvent>) {
         for one in more {
             match one {
                 Told::Event(event) => told.push(*event),
                 Told::Lost => self.sink.lost(),
-                Told::Contracts(contracts) => market.begin(&contracts, told),
+                Told::Contracts(contracts) => market.begin(now, &contracts, told),
             }
         }
     }
@@ -349,7 +370,9 @@ impl Trading {
     /// Makes an object of the library, which connects by itself.
     fn open(&mut self) -> anyhow::Result<()> {
         self.generation += 1;
-        let handler = Arc::new(TraderInbox::new(self.inbox.clone(), self.generation));
+        self.is_released = Arc::default();
+        let handler = TraderInbox::new(self.inbox.clone(), self.generation, self.is_released.clone());
+        let handler = Arc::new(handler);
         let api = self.library.start(&self.flow, &self.fronts, handler)?;
         self.api = Some(api);
         Ok(())
@@ -358,6 +381,7 @@ impl Trading {
     /// Nothing comes from the library's object any more.
     fn release(&mut self) {
         self.generation += 1;
+        self.is_released.store(true, Ordering::Release);
         if let Some(api) = self.api.take() {
             api.release();
         }
@@ -373,6 +397,13 @@ impl Trading {
             Ok(code) => Err(GatewayError::Refused(format!("CTP did not take the request and returned {code}"))),
             Err(error) => Err(GatewayError::Refused(error.to_string())),
         }
+    }
+
+    /// Lets the desk decide, and carries out what follows; what is left is to be told.
+    fn act(&mut self, now: Duration, decide: impl FnOnce(&mut Desk, &mut Vec<Effect>)) -> Vec<Told> {
+        let mut effects = Vec::new();
+        decide(&mut self.desk, &mut effects);
+        self.perform(now, effects)
     }
 
     /// Carries out effects; what is left is to be told.
@@ -391,8 +422,7 @@ impl Trading {
                 Effect::Send { number, request } => {
                     let code = self.send(number, &request).unwrap_or_else(|error| {
                         let message = format!("{request:?} cannot be sent: {error}");
-                        let event = VenueEvent::Log { level: LogLevel::Critical, message };
-                        told.push(Told::Event(Box::new(event)));
+                        told.push(Told::Event(Box::new(line(LogLevel::Critical, message))));
                         -1
                     });
                     let mut more = Vec::new();
@@ -413,5 +443,12 @@ impl Trading {
     }
 }
 
+/// A line for people.
+fn line(level: LogLevel, message: String) -> VenueEvent {
+    VenueEvent::Log { level, message }
+}
+
+#[cfg(test)]
+mod samples;
 #[cfg(test)]
 mod tests;

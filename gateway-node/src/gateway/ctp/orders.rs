@@ -47,6 +47,8 @@ pub struct Orders {
     by_exchange: HashMap<ExchangeKey, VenueReference>,
     waiting: HashMap<ExchangeKey, Vec<TradeRecord>>,
     waiting_count: usize,
+    /// The session of an earlier day that went on into this one.
+    outlived: Option<SessionKey>,
 }
 
 /// The exchange, and its number without the spaces before it.
@@ -104,15 +106,14 @@ pub enum Cancel {
     Send(CancelOrder),
     /// It has ended already, like this.
     Ended(Box<VenueOrder>),
-    /// Nobody knows it.
-    Unknown,
 }
 
 impl Orders {
-    /// A session of this trading day begins; what earlier days left is forgotten.
-    pub fn begin(&mut self, trading_day: &str) {
+    /// A session of this trading day begins; what earlier days left is forgotten. Orders of a session that outlived its
+    /// day keep its name.
+    pub fn begin(&mut self, trading_day: &str, outlived: Option<SessionKey>) {
         if self.trading_day != trading_day {
-            *self = Orders { trading_day: trading_day.into(), ..Orders::default() };
+            *self = Orders { trading_day: trading_day.into(), outlived, ..Orders::default() };
         }
     }
 
@@ -258,12 +259,12 @@ impl Orders {
         by_session || reference.is_some_and(|reference| reference.session == session.name())
     }
 
-    /// How to cancel it. By the exchange's number where it is known: that works from every session.
+    /// How to cancel it, if it is known. By the exchange's number where there is one: that works from every session.
     #[must_use]
-    pub fn cancel(&self, reference: &VenueReference) -> Cancel {
-        let Some(known) = self.known.get(reference) else { return Cancel::Unknown };
+    pub fn cancel(&self, reference: &VenueReference) -> Option<Cancel> {
+        let known = self.known.get(reference)?;
         if !known.order.status.is_active() {
-            return Cancel::Ended(Box::new(known.order.clone()));
+            return Some(Cancel::Ended(Box::new(known.order.clone())));
         }
         let key = if known.order_sys_id.trim().is_empty() {
             let (front_id, session_id) = (known.front_id, known.session_id);
@@ -272,7 +273,7 @@ impl Orders {
             CancelKey::Exchange { order_sys_id: known.order_sys_id.clone() }
         };
         let symbol = known.order.instrument.symbol.as_str().into();
-        Cancel::Send(CancelOrder { symbol, exchange: known.exchange.clone(), key })
+        Some(Cancel::Send(CancelOrder { symbol, exchange: known.exchange.clone(), key }))
     }
 
     /// The order of this reference, as far as it is known.
@@ -292,12 +293,13 @@ impl Orders {
             return Ok(known.clone());
         }
         if let Ok(number) = record.order_ref.trim().parse() {
-            let session = SessionKey {
-                trading_day: self.trading_day.clone(),
-                front_id: record.front_id,
-                session_id: record.session_id,
-            };
-            return Ok(VenueReference { session: session.name(), number });
+            let (front_id, session_id) = (record.front_id, record.session_id);
+            let is_of = |key: &&SessionKey| (key.front_id, key.session_id) == (front_id, session_id);
+            let session = self.outlived.as_ref().filter(is_of).map_or_else(
+                || SessionKey { trading_day: self.trading_day.clone(), front_id, session_id }.name(),
+                SessionKey::name,
+            );
+            return Ok(VenueReference { session, number });
         }
         // A terminal may write anything, and what the exchange or the broker does by itself has none.
         match key {

@@ -1,8 +1,8 @@
 //! The gateway against fake libraries, through the trait and the two queues.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ::ctp::testing::built;
 use protocol::{OrderStatus, OrderType};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -14,19 +14,6 @@ use crate::gateway::venue_channel;
 
 const CTP: Traits =
     Traits { no_funds: "资金不足", ends_older_sessions: false, has_quotes: false, has_history: false };
-
-/// A library that cargo built beside this test: `target/debug/deps/gateway_node-...` has it two levels up.
-fn built(name: &str) -> PathBuf {
-    let this = std::env::current_exe().expect("this program's path");
-    let path = this.ancestors().nth(2).unwrap_or(Path::new("")).join(format!("libctp_fake_{name}.so"));
-    assert!(
-        path.is_file(),
-        "{} is not built: run `cargo build -p ctp-fake-trader -p ctp-fake-md` (with --release if the test has it), or \
-         `cargo xtask test`, which does",
-        path.display()
-    );
-    path
-}
 
 /// A tick with this last price; when is the library's own affair.
 fn tick(_seconds: u64, last: f64) -> f64 {
@@ -63,7 +50,7 @@ fn rig_named(name: &str, ticks: &[f64], market_rules: &Value) -> Rig {
     write("trader", &trader);
     write("market", &market);
     let config: CtpConfig = serde_json::from_value(json!({
-        "trader_library": built("trader"), "market_library": built("md"),
+        "trader_library": built("ctp_fake_trader"), "market_library": built("ctp_fake_md"),
         "trader_fronts": ["tcp://127.0.0.1:1"], "market_fronts": ["tcp://127.0.0.1:2"],
         "broker": "9999", "user": "paper", "password": "secret", "auth_code": "code",
         "flow_dir": directory.path().join("flow"), "query_interval_ms": 10,
@@ -140,4 +127,13 @@ async fn a_panic_of_the_gateways_thread_ends_the_session_and_loses_nothing() {
     assert_eq!(rig.order(OrderStatus::Cancelled).await.reference, resting);
     assert!(!rig.source.overflowed.load(Ordering::SeqCst));
     rig.gateway.close();
+}
+
+#[tokio::test]
+async fn a_subscription_that_ctp_does_not_take_is_asked_for_again() {
+    let not_taken = json!([{"on": "SubscribeMarketData", "times": 2, "returns": -3}]);
+    let mut rig = rig_named("patient", &[100.0, 100.0], &not_taken);
+    rig.log_in_as("patient", 1).await;
+    rig.gateway.subscribe(&[instrument()]).expect("sent");
+    rig.ticks(2).await;
 }

@@ -79,17 +79,30 @@ fn each_mistake_is_told_where_it_is() {
         ("[\"tcp://127.0.0.1:10201\"]", "[]", "gateways[0].ctp.trader_fronts: "),
         ("user", "market_library = \"md.so\"\nuser", "market_library and market_fronts go together"),
         ("user", "market_fronts = [\"tcp://a:1\"]\nuser", "market_library and market_fronts go together"),
-        ("user", "query_interval_ms = 5\nuser", "must be 10 to 60000"),
+        ("user", "query_interval_ms = 5\nuser", "must be 10 to 2000"),
+        ("\"geheim\"", "\"\"", "gateways[0].ctp.password: write a text in quotes that is not empty"),
         ("user", "abi = \"F\"\nuser", "gateways[0].ctp.abi: unknown value `F`"),
         ("user", "enviroment = \"production\"\nuser", "unknown key `enviroment`; did you mean `environment`?"),
-        ("\"geheim\"", "{ enf = \"X\" }", "write a text in quotes, or { env = \"NAME\" }, or { file = \"PATH\" }"),
-        ("\"geheim\"", "4711", "write a text in quotes, or { env = \"NAME\" }, or { file = \"PATH\" }"),
+        (
+            "\"geheim\"",
+            "{ enf = \"X\" }",
+            "write a text in quotes that is not empty, or { env = \"NAME\" }, or { file = \"PATH\" }",
+        ),
+        (
+            "\"geheim\"",
+            "4711",
+            "write a text in quotes that is not empty, or { env = \"NAME\" }, or { file = \"PATH\" }",
+        ),
         ("kind = \"ctp\"", "kind = \"sim\"", "gateways[0].ctp: is for kind = \"ctp\""),
     ];
     for (from, to, sentence) in refusals {
         let found = refused(from, to);
         assert!(found.contains(sentence) && !found.contains("geheim") && !found.contains("4711"), "{found}");
     }
+    let twice =
+        format!("{SECTION}\nflow_dir = \"/var/lib/x\"\n{}flow_dir = \"/var/lib/x\"\n", SECTION.replace("ctp1", "ctp2"));
+    let shared = Config::parse(&twice, "node.toml").expect_err("refused").to_string();
+    assert!(shared.contains("gateways[1].ctp.flow_dir: is that of gateway `ctp1` too"), "{shared}");
     let missing = Config::parse("[[gateways]]\nname = \"ctp1\"\nkind = \"ctp\"\n", "node.toml").expect_err("refused");
     assert!(missing.to_string().contains("needs a [gateways.ctp] section"), "{missing}");
 }

@@ -9,6 +9,7 @@ use ctp::records::{AccountRecord, PositionRecord};
 use ctp::{account, position};
 use protocol::{Account, Contract, Direction, Exchange, InstrumentId, LogLevel, Name, Position};
 
+use super::super::line;
 use super::super::orders::Orders;
 use super::super::queries::Query;
 use super::answered;
@@ -24,8 +25,6 @@ pub(super) struct Books {
     gateway: Name,
     positions: Vec<PositionRecord>,
     accounts: Vec<AccountRecord>,
-    /// The last row of this query has come.
-    ended: Option<Query>,
     /// Who asked, and waits for a query that is sent from now on.
     waiting: Vec<(Query, QueryToken)>,
     /// Who waits for the query that is under way.
@@ -72,7 +71,6 @@ impl Books {
             gateway,
             positions: Vec::new(),
             accounts: Vec::new(),
-            ended: None,
             waiting: Vec::new(),
             riding: Vec::new(),
             round: None,
@@ -200,14 +198,6 @@ impl Books {
         }
     }
 
-    pub(super) fn last_row(&mut self, query: Query) {
-        self.ended = Some(query);
-    }
-
-    pub(super) fn take_ended(&mut self) -> Option<Query> {
-        self.ended.take()
-    }
-
     /// A query has failed, and with it the round that it was of. Who asked for it is returned.
     pub(super) fn failed(&mut self, query: Query) -> Vec<QueryToken> {
         let is_lost = |round: &Round| round.begun.contains(&query) && !round.done.contains(&query);
@@ -272,7 +262,7 @@ impl Books {
         for (row, why) in &read.unread {
             if self.unexplained.insert(row.symbol.clone()) {
                 let message = format!("a holding of {} lots is told to nobody: {why}", row.position);
-                events.push(VenueEvent::Log { level: LogLevel::Error, message });
+                events.push(line(LogLevel::Error, message));
             }
         }
         read.positions
@@ -285,7 +275,7 @@ impl Books {
                 Ok(account) => accounts.push(account),
                 Err(error) if self.unexplained.insert(record.account.clone()) => {
                     let message = format!("an account is told to nobody: {error}");
-                    events.push(VenueEvent::Log { level: LogLevel::Error, message });
+                    events.push(line(LogLevel::Error, message));
                 }
                 Err(_) => {}
             }

@@ -6,6 +6,7 @@ use ctp::records::{AccountRecord, Instrument, PositionRecord};
 use proptest::prelude::*;
 use protocol::{Direction, Exchange, InstrumentId, Offset, OrderStatus};
 
+use super::super::samples::{record, trade};
 use super::*;
 use crate::gateway::{VenueOrder, VenueSnapshot};
 
@@ -81,11 +82,17 @@ impl Rig {
     }
 
     fn log_in(&mut self, session_id: i32) {
+        self.begin_login("20261123", session_id);
+        self.end_login();
+    }
+
+    /// Until the counter is to list its instruments.
+    fn begin_login(&mut self, trading_day: &str, session_id: i32) {
         self.act(|desk, now, out| desk.connect(now, out));
         self.event(TraderEvent::FrontConnected);
         self.event(TraderEvent::Authenticated { request: 1, failure: None });
         let login = Login {
-            trading_day: "20261123".into(),
+            trading_day: trading_day.into(),
             front_id: 1,
             session_id,
             max_order_ref: "           4".into(),
@@ -93,6 +100,9 @@ impl Rig {
         };
         self.event(TraderEvent::LoggedIn { request: 2, outcome: Ok(login) });
         self.event(TraderEvent::SettlementConfirmed { request: 3, failure: None });
+    }
+
+    fn end_login(&mut self) {
         self.pass(Duration::from_secs(1));
         let number = self.asked(&Request::QueryInstruments);
         self.event(TraderEvent::Instrument(Rig::row(number, instrument(), true)));
@@ -184,49 +194,6 @@ fn reference(number: u64) -> VenueReference {
     VenueReference { session: "20261123.1.-7".into(), number }
 }
 
-fn record(number: u64, status: u8, traded: i32) -> OrderRecord {
-    OrderRecord {
-        symbol: "rb2610".into(),
-        exchange: "SHFE".into(),
-        order_ref: number.to_string().into(),
-        front_id: 1,
-        session_id: -7,
-        order_sys_id: format!("{:>12}", 100 + number).into(),
-        price_type: b'2',
-        direction: b'0',
-        offset: b'0',
-        price: Some(3_500.0),
-        volume: 3,
-        traded,
-        time_condition: b'3',
-        volume_condition: b'1',
-        status,
-        submit_status: b'3',
-        trading_day: "20261123".into(),
-        insert_date: "20261123".into(),
-        insert_time: "09:30:00".into(),
-        ..OrderRecord::default()
-    }
-}
-
-fn trade(number: u64, id: u64, volume: i32) -> TradeRecord {
-    TradeRecord {
-        symbol: "rb2610".into(),
-        exchange: "SHFE".into(),
-        order_ref: number.to_string().into(),
-        order_sys_id: format!("{:>12}", 100 + number).into(),
-        trade_id: id.to_string().into(),
-        direction: b'0',
-        offset: b'0',
-        price: Some(3_500.0),
-        volume,
-        trade_date: "20261123".into(),
-        trade_time: "09:30:01".into(),
-        trading_day: "20261123".into(),
-        ..TradeRecord::default()
-    }
-}
-
 #[test]
 fn a_login_tells_the_session_its_contracts_and_what_came_early() {
     let mut rig = Rig::new();
@@ -246,6 +213,80 @@ fn a_login_tells_the_session_its_contracts_and_what_came_early() {
         })
         .collect();
     assert_eq!(names, ["20261123.1.-7", "rb2610", "ready", "order", "trade"]);
+}
+
+#[test]
+fn a_login_that_brings_too_much_leaves_it_to_the_first_snapshot() {
+    let mut rig = Rig::new();
+    rig.begin_login("20261123", -7);
+    for number in 0..=MAX_EARLY as u64 {
+        rig.event(TraderEvent::Order(Box::new(record(number, b'0', 3))));
+    }
+    rig.end_login();
+    assert_eq!((rig.lost, rig.orders().len()), (0, 0), "nothing is lost, and nothing is told by halves");
+    let said = |event: &VenueEvent| matches!(event, VenueEvent::Log { message, .. } if message.contains("snapshot"));
+    assert!(rig.told.iter().any(said));
+    rig.desk.ask_for_snapshot().expect("logged in");
+    rig.answer_round(&[record(7, b'0', 3)], &[]);
+    assert_eq!(rig.snapshots()[0].orders.len(), 1);
+}
+
+#[test]
+fn a_login_without_a_trading_day_is_none() {
+    for day in ["", "2026112", "20261399"] {
+        let mut rig = Rig::new();
+        rig.begin_login(day, -7);
+        let Some(VenueEvent::Disconnected { reason }) = rig.told.last() else { panic!("{:?}", rig.told) };
+        assert!(reason.contains(&format!("names no trading day: `{day}`")), "{reason}");
+        assert!(!rig.sent.iter().any(|(_, sent)| *sent == Request::ConfirmSettlement));
+    }
+}
+
+#[test]
+fn a_trading_day_that_begins_within_a_session_ends_it() {
+    let mut rig = Rig::new();
+    rig.log_in(-7);
+    let (_, sent) = rig.desk.submit(&reference(5), &request()).expect("taken");
+    assert!(matches!(sent, Request::InsertOrder(_)));
+    let overnight = OrderRecord { trading_day: "20261124".into(), ..record(5, b'3', 0) };
+    rig.event(TraderEvent::Order(Box::new(overnight.clone())));
+    let Some(VenueEvent::Disconnected { reason }) = rig.told.last() else { panic!("{:?}", rig.told) };
+    assert!(reason.contains("the trading day is 20261124"), "{reason}");
+    assert!(!rig.desk.is_logged_in());
+    // The library's object is a new one, and the order is the one that was sent.
+    rig.begin_login("20261124", -8);
+    rig.end_login();
+    rig.told.clear();
+    rig.event(TraderEvent::Order(Box::new(OrderRecord { traded: 1, ..overnight })));
+    assert_eq!(rig.orders()[0].reference, reference(5));
+    assert!(rig.desk.is_logged_in(), "its day is this session's");
+}
+
+#[test]
+fn a_counter_that_names_two_days_is_asked_once() {
+    let mut rig = Rig::new();
+    rig.log_in(-7);
+    let account = |rig: &mut Rig, day: &str| {
+        rig.pass(Duration::from_secs(10));
+        let number = rig.asked(&Request::QueryAccount);
+        let record = AccountRecord { trading_day: day.into(), ..funds() };
+        rig.event(TraderEvent::Account(Rig::row(number, record, true)));
+        rig.pass(Duration::from_secs(10));
+        let number = rig.asked(&Request::QueryPositions);
+        rig.event(TraderEvent::Position(Rig::empty(number)));
+    };
+    account(&mut rig, "20261120");
+    assert!(rig.desk.is_logged_in(), "an earlier day is old news");
+    rig.pass(Duration::from_secs(10));
+    let number = rig.asked(&Request::QueryAccount);
+    let record = AccountRecord { trading_day: "20261124".into(), ..funds() };
+    rig.event(TraderEvent::Account(Rig::row(number, record, true)));
+    assert!(!rig.desk.is_logged_in());
+    rig.log_in(-8);
+    for _ in 0..3 {
+        account(&mut rig, "20261124");
+        assert!(rig.desk.is_logged_in(), "the login says which day it is");
+    }
 }
 
 #[test]

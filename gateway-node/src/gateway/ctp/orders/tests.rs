@@ -1,5 +1,6 @@
 //! The two keys in any order of arrival, what is told late or twice, and whose refusal it is.
 
+use super::super::samples;
 use super::*;
 use proptest::prelude::*;
 use protocol::{Direction, Exchange, Offset};
@@ -10,7 +11,7 @@ fn session() -> SessionKey {
 
 fn orders() -> Orders {
     let mut orders = Orders::default();
-    orders.begin("20261123");
+    orders.begin("20261123", None);
     orders
 }
 
@@ -21,27 +22,10 @@ fn reference(number: u64) -> VenueReference {
 /// A record of our order 5, as the exchange has it.
 fn record(status: u8, traded: i32) -> OrderRecord {
     OrderRecord {
-        symbol: "rb2610".into(),
-        exchange: "SHFE".into(),
         order_ref: "           5".into(),
-        front_id: 1,
-        session_id: -7,
         order_sys_id: "      000123".into(),
-        price_type: b'2',
-        direction: b'0',
-        offset: b'0',
-        price: Some(3_500.0),
-        volume: 3,
-        traded,
-        time_condition: b'3',
-        volume_condition: b'1',
-        status,
-        submit_status: b'3',
-        trading_day: "20261123".into(),
-        insert_date: "20261123".into(),
-        insert_time: "09:30:00".into(),
         status_message: "words".to_owned(),
-        ..OrderRecord::default()
+        ..samples::record(5, status, traded)
     }
 }
 
@@ -51,21 +35,8 @@ fn unknown() -> OrderRecord {
 }
 
 fn trade(id: &str, volume: i32) -> TradeRecord {
-    TradeRecord {
-        symbol: "rb2610".into(),
-        exchange: "SHFE".into(),
-        order_ref: "5".into(),
-        order_sys_id: "      000123".into(),
-        trade_id: id.into(),
-        direction: b'0',
-        offset: b'0',
-        price: Some(3_499.0),
-        volume,
-        trade_date: "20261123".into(),
-        trade_time: "09:30:01".into(),
-        trading_day: "20261123".into(),
-        ..TradeRecord::default()
-    }
+    let order_sys_id = "      000123".into();
+    TradeRecord { order_sys_id, trade_id: id.into(), price: Some(3_499.0), ..samples::trade(5, 1, volume) }
 }
 
 fn request() -> OrderRequest {
@@ -147,10 +118,10 @@ fn a_refusal_is_ours_only_if_all_of_it_is() {
 #[test]
 fn each_key_cancels() {
     let mut orders = orders();
-    assert_eq!(orders.cancel(&reference(5)), Cancel::Unknown);
+    assert_eq!(orders.cancel(&reference(5)), None, "nobody knows it");
     assert!(orders.sending(&session(), &reference(5), &request(), 9));
     let sent = |orders: &Orders| match orders.cancel(&reference(5)) {
-        Cancel::Send(cancel) => cancel,
+        Some(Cancel::Send(cancel)) => cancel,
         other => panic!("{other:?}"),
     };
     let key = CancelKey::Session { front_id: 1, session_id: -7, order_ref: "5".into() };
@@ -161,7 +132,7 @@ fn each_key_cancels() {
     take(&mut orders, &record(b'3', 0)).expect("readable");
     assert_eq!(sent(&orders).key, CancelKey::Exchange { order_sys_id: "      000123".into() });
     take(&mut orders, &record(b'5', 0)).expect("readable");
-    let Cancel::Ended(order) = orders.cancel(&reference(5)) else { panic!("it has ended") };
+    let Some(Cancel::Ended(order)) = orders.cancel(&reference(5)) else { panic!("it has ended") };
     assert_eq!((order.status, order.reason.as_deref()), (OrderStatus::Cancelled, Some("words")));
 }
 
@@ -191,10 +162,23 @@ fn what_no_session_sent_is_named_by_the_exchange() {
 fn a_new_trading_day_forgets_the_one_before() {
     let mut orders = orders();
     take(&mut orders, &record(b'3', 0)).expect("readable");
-    orders.begin("20261123");
+    orders.begin("20261123", None);
     assert!(orders.get(&reference(5)).is_some(), "another session of the same day");
-    orders.begin("20261124");
+    orders.begin("20261124", None);
     assert!(orders.get(&reference(5)).is_none());
+    let told = take(&mut orders, &record(b'3', 0)).expect("readable").order.expect("news");
+    assert_eq!(told.reference.session, "20261124.1.-7", "it is another session's by now");
+}
+
+#[test]
+fn a_session_that_outlives_its_day_keeps_its_orders_names() {
+    let mut orders = orders();
+    orders.begin("20261124", Some(session()));
+    let told = take(&mut orders, &record(b'3', 0)).expect("readable").order.expect("news");
+    assert_eq!(told.reference, reference(5));
+    let other = OrderRecord { session_id: -8, order_sys_id: "000124".into(), ..record(b'3', 0) };
+    let told = take(&mut orders, &other).expect("readable").order.expect("news");
+    assert_eq!(told.reference.session, "20261124.1.-8");
 }
 
 proptest! {
