@@ -2,8 +2,8 @@
 //! whoever holds its sink.
 
 use gateway_node::gateway::{
-    Answer, Gateway, GatewayError, QueryToken, SessionStart, VenueEvent, VenueOrder, VenueReference, VenueSink,
-    VenueSnapshot,
+    Answer, Gateway, GatewayError, LivingSessions, QueryToken, SessionStart, VenueEvent, VenueOrder, VenueReference,
+    VenueSink, VenueSnapshot,
 };
 use gateway_node::risk::Approved;
 use protocol::{
@@ -128,7 +128,7 @@ impl Gateway for AcceptingVenue {
 
     fn request_snapshot(&mut self) -> Result<(), GatewayError> {
         let session = self.session.clone();
-        let snapshot = VenueSnapshot { session, older_sessions_ended: true, ..VenueSnapshot::default() };
+        let snapshot = VenueSnapshot { session, living: LivingSessions::Own, ..VenueSnapshot::default() };
         self.sink.send(VenueEvent::Snapshot(Box::new(snapshot)));
         Ok(())
     }

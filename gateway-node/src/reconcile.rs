@@ -12,7 +12,8 @@ use protocol::oms::{OrderKey, PositionKey, TradeKey};
 use protocol::{Direction, Name, Order, OrderStatus, Position, Quote, Timestamp};
 
 use crate::engine::Now;
-use crate::gateway::{VenueReference, VenueSnapshot};
+use crate::gateway::{LivingSessions, VenueReference, VenueSnapshot};
+use crate::risk::is_intent;
 
 pub use told::{Books, Target};
 
@@ -20,6 +21,9 @@ pub use told::{Books, Target};
 pub const NEVER_ARRIVED: &str = "it never reached the venue";
 /// The reason that a working order gets whose session is over and which the venue does not list.
 pub const ENDED_WITH_SESSION: &str = "the venue ended its session and lists it no more";
+/// The reason that an order of an earlier trading day gets, of which the venue's list tells no more: how it ended, and
+/// whether it was filled since it was last heard of, nobody says.
+pub const ENDED_WITH_DAY: &str = "its trading day is over, and the venue lists it no more; how it ended was not told";
 
 /// A client's deadline further away than this does not keep its intent open: what was not handed to the venue by then
 /// was given up long before.
@@ -58,7 +62,7 @@ pub enum Difference {
     /// An intent that the venue does not list, and that may still be under way. A snapshot that is asked for at this
     /// time, on the clock that never jumps, will be certain.
     UnderWay(OrderKey, Duration),
-    /// An order or quote that worked, in a session that the venue has not ended, and is not listed. Nothing certain
+    /// An order or quote that the venue had told of, of a session that may live, and that is not listed. Nothing certain
     /// follows: it stays as it is, people are told, and the venue is asked again.
     Missing(OrderKey),
 }
@@ -69,9 +73,10 @@ pub enum Difference {
 /// an order that was taken for refused. What it lacks is decided only where nothing can be under way any more:
 ///
 /// - What is not listed and whose trades are listed was there: a venue may forget a finished order before its trades.
-/// - The venue has ended the older sessions: their intents were never accepted, their orders do not work.
-/// - Otherwise an intent is certain to have been lost one lease after its deadline, by the clock that the deadline was
-///   set on and by the one that never jumps.
+/// - Of a session that the venue has ended, intents were never accepted, and orders do not work. Nor do those of an earlier
+///   trading day; but the list tells of the day alone, so what became of them remains unsaid.
+/// - Otherwise an intent of which the venue has told nothing is certain to have been lost one lease after its deadline, by
+///   the clock that the deadline was set on and by the one that never jumps. What it had told of is missing.
 /// - Positions that are not listed are flat.
 pub fn compare(
     books: Books<'_>,
@@ -157,8 +162,8 @@ fn fills(snapshot: &VenueSnapshot) -> HashMap<&VenueReference, [f64; 2]> {
 /// What follows for an order or a quote that is not listed.
 enum Fate {
     Filled,
-    NeverArrived,
-    EndedWithSession,
+    /// It does not work and never will: how it is told, and why.
+    Ended(OrderStatus, &'static str),
     UnderWay(Duration),
     Missing,
 }
@@ -167,10 +172,7 @@ impl Fate {
     fn difference(self, key: &OrderKey, end: impl FnOnce(OrderStatus, Option<String>) -> OmsEvent) -> Difference {
         match self {
             Fate::Filled => Difference::Event(end(OrderStatus::AllTraded, None)),
-            Fate::NeverArrived => Difference::Event(end(OrderStatus::Rejected, Some(NEVER_ARRIVED.to_owned()))),
-            Fate::EndedWithSession => {
-                Difference::Event(end(OrderStatus::Cancelled, Some(ENDED_WITH_SESSION.to_owned())))
-            }
+            Fate::Ended(status, reason) => Difference::Event(end(status, Some(reason.to_owned()))),
             Fate::UnderWay(until) => Difference::UnderWay(key.clone(), until),
             Fate::Missing => Difference::Missing(key.clone()),
         }
@@ -188,7 +190,7 @@ struct Silence<'a> {
 /// An order or a quote that the venue could list, and does not.
 struct Unlisted {
     way: Way,
-    /// The venue has ended its session.
+    /// Its session cannot live any more.
     is_over: bool,
     /// Lots bought and sold by trades that are listed.
     fills: [f64; 2],
@@ -206,9 +208,9 @@ impl Silence<'_> {
             return None;
         }
         let fills = reference.as_ref().and_then(|reference| self.fills.get(reference)).copied().unwrap_or_default();
-        // Without a reference it never got as far as a session.
-        let is_older = reference.is_none_or(|reference| reference.session != self.snapshot.session);
-        Some(Unlisted { way, is_over: is_older && self.snapshot.older_sessions_ended, fills })
+        let session = reference.as_ref().map(|reference| reference.session.as_str());
+        let is_over = !self.snapshot.living.includes(&self.snapshot.session, session);
+        Some(Unlisted { way, is_over, fills })
     }
 
     fn fate(
@@ -222,14 +224,29 @@ impl Silence<'_> {
         if is_filled {
             return Fate::Filled;
         }
-        if status != OrderStatus::Submitting || has_news {
-            return if unlisted.is_over { Fate::EndedWithSession } else { Fate::Missing };
+        let has_arrived = has_news || !is_intent(status, deadline);
+        if unlisted.is_over {
+            return self.ended(has_arrived);
+        }
+        if has_arrived {
+            return Fate::Missing;
         }
         let certain_from = self.certain_from(deadline, unlisted.way);
-        if unlisted.is_over || self.circumstances.asked.mono >= certain_from || is_planted(Defect::Reconcile) {
-            Fate::NeverArrived
+        if self.circumstances.asked.mono >= certain_from || is_planted(Defect::Reconcile) {
+            Fate::Ended(OrderStatus::Rejected, NEVER_ARRIVED)
         } else {
             Fate::UnderWay(certain_from)
+        }
+    }
+
+    /// The end with the session. An intent is taken for refused: should the venue have it after all, its word reopens it.
+    fn ended(&self, has_arrived: bool) -> Fate {
+        let is_of_past_day = matches!(self.snapshot.living, LivingSessions::SinceDay(_));
+        match (has_arrived, is_of_past_day) {
+            (true, false) => Fate::Ended(OrderStatus::Cancelled, ENDED_WITH_SESSION),
+            (true, true) => Fate::Ended(OrderStatus::Cancelled, ENDED_WITH_DAY),
+            (false, false) => Fate::Ended(OrderStatus::Rejected, NEVER_ARRIVED),
+            (false, true) => Fate::Ended(OrderStatus::Rejected, ENDED_WITH_DAY),
         }
     }
 

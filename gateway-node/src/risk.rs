@@ -16,6 +16,7 @@ use protocol::{
     Timestamp,
 };
 
+pub(crate) use counters::is_intent;
 pub use counters::{Counters, NewFills, tells};
 pub use holding::lessens;
 pub use limits::{LONGEST_WINDOW, Limits, MOST_PER_SECOND, Rules};

@@ -483,9 +483,11 @@ impl Engine {
     pub(super) fn look_for_unconfirmed(&mut self, now: Now, out: &mut Effects) {
         let patience = self.options.unconfirmed_after;
         let state = &self.state;
+        // What the venue has told of is confirmed, though it may be SUBMITTING: a counter parks orders.
         self.unconfirmed.retain(|key, _| {
-            let status = state.order(key).map(|o| o.status).or_else(|| state.quote(key).map(|q| q.status));
-            status == Some(OrderStatus::Submitting)
+            let told = state.order(key).map(|o| (o.status, o.deadline));
+            let told = told.or_else(|| state.quote(key).map(|q| (q.status, q.deadline)));
+            told.is_some_and(|(status, deadline)| risk::is_intent(status, deadline))
         });
         let late: Vec<OrderKey> = self
             .unconfirmed

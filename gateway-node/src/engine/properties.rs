@@ -12,7 +12,7 @@ use protocol::{CancelRequest, Direction, Exchange as Place, Level, Offset, Order
 use super::*;
 use crate::gateway::sim::books::Terms;
 use crate::gateway::sim::matching::Exchange;
-use crate::gateway::{VenueEvent, VenueSnapshot};
+use crate::gateway::{LivingSessions, VenueEvent, VenueSnapshot};
 use crate::risk::Rules;
 
 #[derive(Debug, Clone)]
@@ -280,7 +280,7 @@ impl World {
             VenueCommand::CancelQuote(reference, _) => self.venue.cancel_quote(&reference, &mut said),
             VenueCommand::Snapshot => {
                 self.venue.report_marks(&mut said);
-                let snapshot = VenueSnapshot { older_sessions_ended: true, ..self.venue.snapshot() };
+                let snapshot = VenueSnapshot { living: LivingSessions::Own, ..self.venue.snapshot() };
                 said.push(VenueEvent::Snapshot(Box::new(snapshot)));
             }
             _ => {}

@@ -2,7 +2,7 @@
 
 use super::halts::HaltNews;
 use super::*;
-use crate::gateway::{VenueEvent, VenueOrder, VenueSnapshot, VenueTrade};
+use crate::gateway::{LivingSessions, VenueEvent, VenueOrder, VenueSnapshot, VenueTrade};
 use crate::risk::Rules;
 use protocol::oms::OrderKey;
 use protocol::rpc::{CancelAll, Deadline, GetOrder, Halt, List, Page, Resume};
@@ -68,7 +68,7 @@ impl Bench {
     }
 
     fn snapshot_of(&mut self, snapshot: VenueSnapshot) {
-        let snapshot = VenueSnapshot { older_sessions_ended: true, ..snapshot };
+        let snapshot = VenueSnapshot { living: LivingSessions::Own, ..snapshot };
         self.venue(VenueEvent::Snapshot(Box::new(snapshot)));
     }
 
@@ -772,6 +772,51 @@ fn an_intent_that_the_venue_lost_is_not_left_unknown_for_ever() {
 }
 
 #[test]
+fn an_order_that_the_counter_parks_is_neither_asked_about_nor_called_lost() {
+    let mut bench = Bench::ready();
+    let mut journal = Vec::new();
+    bench.call(Request::SendOrder(request("a")));
+    let effects = bench.take();
+    let submit = effects.iter().find_map(|e| if let Effect::Submit(s) = e { Some(s.clone()) } else { None });
+    let submit = submit.expect("sent");
+    bench.engine.on_sent(bench.now, &submit, &mut bench.effects);
+    bench.venue(VenueEvent::Order(bench.told(&submit, OrderStatus::Submitting, 0.0)));
+    journal.extend(effects);
+    for _ in 0..60 {
+        bench.tick(1);
+        let effects = bench.take();
+        assert_eq!(snapshots_asked(&effects), 0, "the counter has told of it");
+        journal.extend(effects);
+    }
+    // A list that lags says nothing of it, whoever looks at it: this node, or the next one.
+    let mut replayed = Replayed::default();
+    for effect in &journal {
+        if let Effect::Journal(entry) = effect {
+            replayed.take(replayed.journal_seq + 1, 1, entry);
+        }
+    }
+    let mut next = Bench::from(replayed, 2);
+    next.tick(1);
+    let connected =
+        VenueEvent::Connected { session: "2-1".into(), max_reference: 0, trading_day: None, venue: "script".into() };
+    next.venue(connected);
+    next.venue(VenueEvent::Contract(Contract::new("sim1", instrument(), Product::Futures, 10.0, 1.0)));
+    next.venue(VenueEvent::Ready);
+    for (mut bench, session) in [(bench, "1-1"), (next, "2-1")] {
+        for _ in 0..3 {
+            bench.tick(600);
+            let lagging = VenueSnapshot { session: session.into(), ..VenueSnapshot::default() };
+            bench.venue(VenueEvent::Snapshot(Box::new(lagging)));
+            let order = bench.engine.state().orders().values().next().expect("the order");
+            assert_eq!((order.status, order.deadline), (OrderStatus::Submitting, None), "{session}");
+        }
+        let missing =
+            |effect: &Effect| matches!(effect, Effect::Log(log) if log.msg.contains("are not in the venue's"));
+        assert!(bench.take().iter().any(missing), "{session}: people are told");
+    }
+}
+
+#[test]
 fn a_snapshot_counts_as_of_when_it_was_asked_for() {
     let mut bench = Bench::ready();
     bench.venue(VenueEvent::Order(VenueOrder { traded: f64::NAN, ..stray() }));
@@ -1093,7 +1138,7 @@ fn a_fill_that_comes_behind_its_position_counts_no_more_after_a_snapshot() {
             orders: vec![order],
             trades: vec![trade],
             positions: listed,
-            older_sessions_ended: true,
+            living: LivingSessions::Own,
             ..VenueSnapshot::default()
         };
         bench.venue(VenueEvent::Snapshot(Box::new(snapshot)));

@@ -291,7 +291,8 @@ pub(crate) async fn a_snapshot_after_reconnecting_has_everything(rig: &mut Rig) 
     assert_ne!(rig.session, before, "no session comes again");
     let snapshot = rig.snapshot().await;
     assert_eq!(snapshot.session, rig.session);
-    assert_eq!(snapshot.older_sessions_ended, rig.traits.ends_older_sessions);
+    let lives = |session: &Name| snapshot.living.includes(&snapshot.session, Some(session));
+    assert_eq!((lives(&rig.session), lives(&before)), (true, !rig.traits.ends_older_sessions));
     let orders: Vec<_> = snapshot.orders.iter().map(|o| (o.reference.clone(), o.status)).collect();
     assert_eq!(orders, [(filled, OrderStatus::AllTraded), (resting.clone(), OrderStatus::NotTraded)]);
     assert_eq!(snapshot.trades.iter().map(|t| t.volume).sum::<f64>(), 2.0);

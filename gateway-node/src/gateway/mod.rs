@@ -5,6 +5,7 @@
 #[cfg(test)]
 mod conformance;
 pub mod ctp;
+mod living;
 pub mod sim;
 pub mod tick_queue;
 
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::risk::Approved;
+pub use living::LivingSessions;
 pub use tick_queue::{SequencedTick, TickQueue};
 
 /// One venue connection. Commands go in and return at once; everything the venue says comes out through the
@@ -239,9 +241,8 @@ pub struct VenueSnapshot {
     pub positions: Vec<Position>,
     /// Accounts.
     pub accounts: Vec<Account>,
-    /// Whether an order of an older session that is not listed is certainly not working and never will be: true for
-    /// a venue that ends the older session at a newer login, or that died with its process.
-    pub older_sessions_ended: bool,
+    /// Which sessions' orders may still work though they are not listed.
+    pub living: LivingSessions,
 }
 
 /// What a query is answered with.

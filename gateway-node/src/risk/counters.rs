@@ -275,7 +275,8 @@ fn within(list: &VecDeque<(i64, u64)>, window: i64, now: Timestamp) -> impl Iter
     list.iter().rev().take_while(move |(time, _)| *time > after)
 }
 
-fn is_intent(status: OrderStatus, deadline: Option<Timestamp>) -> bool {
+/// Whether the venue has told nothing of it yet: every intent carries a deadline, and the venue's first word drops it.
+pub(crate) fn is_intent(status: OrderStatus, deadline: Option<Timestamp>) -> bool {
     status == OrderStatus::Submitting && deadline.is_some()
 }
 

@@ -2,6 +2,7 @@
 //! loses, repeats, and what is left when somebody is killed.
 
 mod burst;
+mod days;
 mod login;
 mod mistakes;
 mod outages;

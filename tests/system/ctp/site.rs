@@ -17,6 +17,9 @@ use crate::support::{TestBroker, eventually};
 pub const PASSWORD: &str = "pa55-of-the-desk";
 pub const AUTH_CODE: &str = "auth-0123456789A";
 
+/// The counter's ledger.
+const COUNTER: &str = "counter.json";
+
 /// What the newest and the oldest table of methods are of.
 pub const FAMILIES: [(&str, &str); 2] = [("v6.7.2_20230913 10:48:10.4926", "A"), ("v6.7.13_20260226 9:00:00.1", "E")];
 
@@ -48,7 +51,7 @@ impl Site {
             home.file(&format!("lib{name}.so.version"), &format!("{version}\n{family}\n"));
         }
         let sdk = Client::connect(broker.url().as_str()).await.expect("connects");
-        let script = with_counter(script, &home.path().join("counter.json"));
+        let script = with_counter(script, &home.path().join(COUNTER));
         Some(Site { home, broker, sdk, script, market_script: json!({}), more: String::new() })
     }
 
@@ -62,6 +65,22 @@ impl Site {
     pub fn with(mut self, more: &str) -> Site {
         self.more = more.to_owned();
         self
+    }
+
+    /// The counter, which nobody is logged in at, drops its orders without a word.
+    pub fn forget_orders(&self) {
+        let path = self.home.path().join(COUNTER);
+        let text = std::fs::read_to_string(&path).expect("its ledger");
+        let mut ledger: Value = serde_json::from_str(&text).expect("JSON");
+        for told in ["orders", "trades", "told"] {
+            ledger[told] = json!([]);
+        }
+        std::fs::write(path, ledger.to_string()).expect("written");
+    }
+
+    /// Logins of nodes that are started from now on are of this trading day, `YYYYMMDD`.
+    pub fn begin_day(&mut self, day: &str) {
+        self.script["login"]["TradingDay"] = json!(day);
     }
 
     /// Writes what a node of this name is started from.

@@ -5,8 +5,8 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use gateway_node::GatewayFactory;
 use gateway_node::gateway::{
-    Answer, Gateway, GatewayError, QueryToken, SessionStart, VenueEvent, VenueOrder, VenueReference, VenueSink,
-    VenueSnapshot,
+    Answer, Gateway, GatewayError, LivingSessions, QueryToken, SessionStart, VenueEvent, VenueOrder, VenueReference,
+    VenueSink, VenueSnapshot,
 };
 use gateway_node::risk::Approved;
 use protocol::{
@@ -165,7 +165,7 @@ impl Gateway for ScriptedVenue {
 
     fn request_snapshot(&mut self) -> Result<(), GatewayError> {
         let snapshot =
-            VenueSnapshot { session: self.session.clone(), older_sessions_ended: true, ..VenueSnapshot::default() };
+            VenueSnapshot { session: self.session.clone(), living: LivingSessions::Own, ..VenueSnapshot::default() };
         self.sink.send(VenueEvent::Snapshot(Box::new(snapshot)));
         Ok(())
     }

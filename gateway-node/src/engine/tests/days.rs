@@ -113,3 +113,62 @@ fn a_day_does_not_begin_in_the_midst_of_trouble() {
     bench.tick(1);
     assert!(bench.take().iter().any(is_snapshot));
 }
+
+/// A login of a counter that ends no session within a trading day, and this list of its orders.
+fn log_in_on(bench: &mut Bench, of: u32, session: &str, orders: Vec<VenueOrder>) {
+    bench.venue(VenueEvent::Disconnected { reason: "the front closed".into() });
+    bench.tick(2);
+    bench.venue(VenueEvent::Connected {
+        session: session.into(),
+        max_reference: 0,
+        trading_day: Some(day(of)),
+        venue: "script".into(),
+    });
+    bench.venue(VenueEvent::Contract(Contract::new("sim1", instrument(), Product::Futures, 10.0, 1.0)));
+    bench.venue(VenueEvent::Ready);
+    let living = LivingSessions::since_day_of(session);
+    let snapshot = VenueSnapshot { session: session.into(), orders, living, ..VenueSnapshot::default() };
+    bench.venue(VenueEvent::Snapshot(Box::new(snapshot)));
+    assert_eq!(bench.engine.gateway_state(), GatewayState::Ready);
+}
+
+#[test]
+fn a_day_order_that_the_close_dropped_ends_at_the_next_days_login_and_leaves_the_state() {
+    let mut bench = Bench::new();
+    let mut journal = Vec::new();
+    log_in_on(&mut bench, 2, "20240102.1.1", vec![]);
+    bench.tick(1);
+    keep(&mut bench, &mut journal);
+    bench.call(Request::SendOrder(request("rests")));
+    let submit = bench.submit();
+    let resting = bench.told(&submit, OrderStatus::NotTraded, 0.0);
+    bench.venue(VenueEvent::Order(resting));
+    keep(&mut bench, &mut journal);
+    let rests = OrderKey { owner: "default".into(), orderid: OrderId::new("rests") };
+    let status = |bench: &Bench| bench.engine.state().order(&rests).map(|order| order.status);
+
+    // Another session of the same day: the counter may list it yet.
+    log_in_on(&mut bench, 2, "20240102.1.2", vec![]);
+    assert_eq!(status(&bench), Some(OrderStatus::NotTraded));
+    let warned =
+        |effects: Effects| effects.iter().any(|e| matches!(e, Effect::Log(log) if log.level == LogLevel::Critical));
+    assert!(warned(keep(&mut bench, &mut journal)), "people are told that it is missing");
+
+    log_in_on(&mut bench, 3, "20240103.1.1", vec![]);
+    assert_eq!(status(&bench), Some(OrderStatus::Cancelled));
+    let order = bench.engine.state().order(&rests).expect("the order");
+    assert_eq!(order.reason.as_deref(), Some(crate::reconcile::ENDED_WITH_DAY));
+    assert!(!warned(keep(&mut bench, &mut journal)));
+    // The day begins behind it: it stays for that day, and only its id for the next.
+    for (of, in_state) in [(3, true), (4, false)] {
+        if of > 3 {
+            log_in_on(&mut bench, of, "20240104.1.1", vec![]);
+        }
+        bench.tick(1);
+        keep(&mut bench, &mut journal);
+        assert_eq!(bench.engine.days.day, Some(day(of)));
+        assert_eq!(status(&bench).is_some(), in_state, "{of}");
+    }
+    let past = bench.engine.days.past(&rests).expect("its id is kept");
+    assert_eq!(past.status, OrderStatus::Cancelled);
+}

@@ -15,7 +15,7 @@ use super::faults::Fault;
 use crate::gateway::{QueryToken, VenueEvent, VenueReference};
 
 /// Of this module's messages; both sides must speak the same.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Longest message to a venue, in bytes.
 pub(super) const LONGEST_ASK: usize = 64 << 10;
 /// Longest message of a venue, in bytes: a snapshot of 100,000 orders and as many trades fits.

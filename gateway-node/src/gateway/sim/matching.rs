@@ -15,7 +15,7 @@ use super::admission::{check_order, check_quote, estimate, quote_sides, worst_fo
 use super::books::{Books, Terms};
 use super::entry::Entry;
 use super::market::{Fill, Leg, Market, Stop};
-use crate::gateway::{VenueEvent, VenueOrder, VenueQuote, VenueReference, VenueSnapshot, VenueTrade};
+use crate::gateway::{LivingSessions, VenueEvent, VenueOrder, VenueQuote, VenueReference, VenueSnapshot, VenueTrade};
 
 /// Finished orders and quotes, and trades, that a snapshot still shows; older ones are forgotten. Ends of days bound
 /// them too, but a replay may not have any.
@@ -319,7 +319,7 @@ impl Exchange {
             trades: self.desk.trades.iter().cloned().collect(),
             positions: self.positions(),
             accounts: vec![self.account()],
-            older_sessions_ended: true,
+            living: LivingSessions::Own,
             ..VenueSnapshot::default()
         };
         for entry in self.desk.entries.values() {

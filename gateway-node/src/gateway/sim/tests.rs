@@ -9,7 +9,9 @@ use protocol::{
 use super::feed::{FeedError, FeedTick};
 use super::*;
 use crate::gateway::conformance::{Rig, conformance};
-use crate::gateway::{Answer, SequencedTick, VenueEvent, VenueOrder, VenueSnapshot, VenueSource, venue_channel};
+use crate::gateway::{
+    Answer, LivingSessions, SequencedTick, VenueEvent, VenueOrder, VenueSnapshot, VenueSource, venue_channel,
+};
 use crate::risk::check_order;
 
 struct Script(std::vec::IntoIter<FeedTick>);
@@ -172,7 +174,7 @@ async fn a_session_from_login_to_close() {
     assert_eq!(desk.order(OrderStatus::Cancelled).await.reference, resting);
 
     let snapshot = desk.snapshot().await;
-    assert_eq!((snapshot.session.as_str(), snapshot.older_sessions_ended), ("7-1", true));
+    assert_eq!((snapshot.session.as_str(), snapshot.living), ("7-1", LivingSessions::Own));
     assert_eq!((snapshot.orders.len(), snapshot.trades.len(), snapshot.positions.len()), (2, 1, 1));
 
     desk.venue.query_position(QueryToken(1)).expect("sent");

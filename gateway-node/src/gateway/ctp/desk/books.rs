@@ -13,7 +13,7 @@ use super::super::line;
 use super::super::orders::Orders;
 use super::super::queries::Query;
 use super::answered;
-use crate::gateway::{QueryToken, VenueEvent, VenueReference, VenueSnapshot, VenueTrade};
+use crate::gateway::{LivingSessions, QueryToken, VenueEvent, VenueReference, VenueSnapshot, VenueTrade};
 
 /// Most answers in a row that are thrown away because fills came meanwhile.
 const MOST_THROWN_AWAY: u32 = 3;
@@ -298,15 +298,17 @@ fn key(position: &Position) -> PositionKey {
 
 /// One for each time that it was asked for: they are counted.
 fn snapshots(round: Round, orders: &Orders, session: Option<Name>) -> Vec<VenueEvent> {
+    let session = session.unwrap_or_default();
     let snapshot = VenueSnapshot {
-        session: session.unwrap_or_default(),
+        // Another session of the same user goes on trading, for CTP ends none; but an order lives for a trading day, and
+        // the list is of one alone.
+        living: LivingSessions::since_day_of(&session),
+        session,
         orders: round.orders.iter().filter_map(|reference| orders.get(reference).cloned()).collect(),
         trades: round.trades,
         quotes: Vec::new(),
         positions: round.positions,
         accounts: round.accounts,
-        // Another session of the same user goes on trading: CTP ends none.
-        older_sessions_ended: false,
     };
     let snapshot = VenueEvent::Snapshot(Box::new(snapshot));
     vec![snapshot; round.asks as usize]

@@ -329,7 +329,8 @@ fn a_snapshot_is_never_older_than_what_was_told() {
     let orders: Vec<_> = snapshots[0].orders.iter().map(|o| (o.reference.number, o.status, o.traded)).collect();
     assert_eq!(orders, [(5, OrderStatus::AllTraded, 3.0), (6, OrderStatus::NotTraded, 0.0)]);
     assert_eq!(snapshots[0].trades.len(), 1, "told live and listed: one trade");
-    assert!(!snapshots[0].older_sessions_ended && snapshots[0].session == "20261123.1.-7");
+    let lives = |session| snapshots[0].living.includes(&snapshots[0].session, Some(session));
+    assert!(snapshots[0].session == "20261123.1.-7" && lives("20261123.1.-8") && !lives("20261120.1.-7"));
     assert_eq!((snapshots[0].positions[0].volume, snapshots[0].accounts[0].balance), (3.0, 1e6));
 }
 

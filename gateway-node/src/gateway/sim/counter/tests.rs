@@ -4,6 +4,7 @@ use protocol::{Direction, Exchange as Place, Offset};
 
 use super::super::matching::tests::{contracts, instrument, terms, tick};
 use super::*;
+use crate::gateway::LivingSessions;
 
 const NOW: Duration = Duration::ZERO;
 
@@ -99,7 +100,7 @@ fn a_newer_login_ends_the_older_session_and_what_still_comes_is_refused() {
     assert_eq!(out, Outcome::default());
     counter.snapshot(new, &mut out);
     let Some((_, VenueEvent::Snapshot(snapshot))) = out.says.last() else { panic!("{out:?}") };
-    assert!(snapshot.older_sessions_ended && snapshot.session == "2");
+    assert!(snapshot.living == LivingSessions::Own && snapshot.session == "2");
     assert_eq!(snapshot.orders.iter().map(|order| &order.reference).collect::<Vec<_>>(), [&resting]);
     let mut out = Outcome::default();
     counter.cancel(new, &resting, &mut out);

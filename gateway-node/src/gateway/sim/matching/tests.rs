@@ -396,7 +396,7 @@ fn a_restart_keeps_books_and_prices_and_forgets_orders() {
     let (positions, account) = (old.positions(), old.account());
     assert_eq!(old.restart(&positions, std::slice::from_ref(&account)), Vec::<String>::new());
     let snapshot = old.snapshot();
-    assert!(snapshot.orders.is_empty() && snapshot.trades.is_empty() && snapshot.older_sessions_ended);
+    assert!(snapshot.orders.is_empty() && snapshot.trades.is_empty() && snapshot.living == LivingSessions::Own);
     assert_eq!(old.account().balance, account.balance);
     assert_eq!((old.account().frozen, old.positions()[0].volume), (0.0, 2.0));
     let events = feed(&mut old, &tick(Place::SHFE, 90.0, 9000.0, &[], &[(90.0, 10.0)]));
