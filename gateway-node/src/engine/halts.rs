@@ -6,6 +6,7 @@
 //! of a halt ends nothing: it is written back. Until the bucket was read once, everybody is halted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use protocol::halt::{HaltEntry, HaltRecord, HaltScope, HaltTarget, Heard, Resumed};
 use protocol::journal::Private;
@@ -20,6 +21,8 @@ use crate::risk::{self, Leg};
 /// Most owners, and accounts of other gateways, that are halted at a time: one entry of the journal holds them all. More
 /// of them in the bucket halt everybody. Everything, a gateway and its own account can always be halted.
 const MAX_HALTS: usize = 256;
+/// An order of a halt that works so long after the venue took its cancel is cancelled again.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest name of an owner or an account, in bytes.
 const MAX_NAME: usize = 128;
 /// Longest key that a resume names, in bytes.
@@ -36,6 +39,8 @@ pub(super) struct Halts {
     made: u64,
     /// What a halt is to cancel and whose cancel could not be sent, and why: no more than what works.
     uncancelled: BTreeMap<Target, RpcError>,
+    /// Those whose cancel the venue has taken, and when: it may still refuse it, and does not say whose it was.
+    cancelling: BTreeMap<Target, Duration>,
 }
 
 /// What is to be written to the bucket, and who waits for it.
@@ -269,6 +274,7 @@ impl Halts {
             unknown: Some(("they were not read yet".to_owned(), None)),
             made: 0,
             uncancelled: BTreeMap::new(),
+            cancelling: BTreeMap::new(),
         }
     }
 
@@ -745,18 +751,34 @@ impl Engine {
         self.halts.uncancelled.extend(due);
     }
 
-    /// A cancel is on its way.
-    pub(super) fn forget_uncancelled(&mut self, target: &Target) {
+    /// The venue has taken a cancel.
+    pub(super) fn cancel_is_taken(&mut self, now: Now, target: &Target) {
         self.halts.uncancelled.remove(target);
+        if self.is_to_be_cancelled(target) {
+            self.halts.cancelling.insert(target.clone(), now.mono);
+        }
     }
 
-    /// What a halt is still to cancel is tried again. What the venue has no function for waits for the next login.
+    /// What a halt is still to cancel is tried again, also where the venue took the cancel and the order works on. What
+    /// the venue has no function for waits for the next login.
     pub(super) fn cancel_again(&mut self, now: Now, out: &mut Effects) {
         let mut kept = std::mem::take(&mut self.halts.uncancelled);
         kept.retain(|target, _| self.is_to_be_cancelled(target));
+        let mut cancelling = std::mem::take(&mut self.halts.cancelling);
+        cancelling.retain(|target, _| self.is_to_be_cancelled(target));
+        let is_late = |_: &Target, since: &mut Duration| *since + CANCEL_PATIENCE <= now.mono;
+        let late: Vec<Target> = cancelling.extract_if(.., is_late).map(|(target, _)| target).collect();
+        if let Some(first) = late.first() {
+            let (count, orderid) = (late.len(), &first.key().orderid);
+            let line = format!(
+                "{count} orders of a halt work {} s after their cancels ({orderid}, ...): cancelled again",
+                CANCEL_PATIENCE.as_secs()
+            );
+            self.log(now, LogLevel::Error, line, out);
+        }
         let again = kept.iter().filter(|(_, error)| error.code != ErrorCode::NotSupported);
-        let again: Vec<Target> = again.map(|(target, _)| target.clone()).collect();
-        self.halts.uncancelled = kept;
+        let again: Vec<Target> = again.map(|(target, _)| target.clone()).chain(late).collect();
+        (self.halts.uncancelled, self.halts.cancelling) = (kept, cancelling);
         if !again.is_empty() && self.session.takes_cancels() {
             self.cancel_each(now, None, again, out);
         }

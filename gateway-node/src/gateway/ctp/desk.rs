@@ -84,6 +84,8 @@ pub struct Desk {
     outlived: Option<SessionKey>,
     /// The last trading day that a record named and the session did not have.
     odd_day: CompactString,
+    /// How many trades without their orders were told last.
+    waiting_told: usize,
     next_number: i32,
     /// The time of day of the last event: records name times, and not always their days.
     wall: Option<Timestamp>,
@@ -108,6 +110,7 @@ impl Desk {
             is_early_full: false,
             outlived: None,
             odd_day: CompactString::default(),
+            waiting_told: 0,
             next_number: settings.first_number,
             wall: None,
             refresh: None,
@@ -146,7 +149,7 @@ impl Desk {
         self.forget_session();
     }
 
-    /// Allocates nothing and sends nothing: what must be sent for this order, if it may be.
+    /// What must be sent for this order, if it may be; nothing is sent.
     ///
     /// # Errors
     /// If there is no session, or another one than the reference's, or CTP has no such order.
@@ -207,7 +210,8 @@ impl Desk {
         match event {
             TraderEvent::FrontConnected => self.drive(now, session::Input::FrontConnected, out),
             TraderEvent::FrontDisconnected { reason } => {
-                self.drive(now, session::Input::FrontDisconnected(reason), out);
+                let has_unsent = self.orders.has_unconfirmed();
+                self.drive(now, session::Input::FrontDisconnected { reason, has_unsent }, out);
             }
             TraderEvent::Authenticated { failure, .. } => {
                 self.drive(now, session::Input::Authenticated(failure), out);
@@ -483,11 +487,7 @@ impl Desk {
             return None;
         }
         if let Some(failure) = row.failure {
-            self.queries.done();
-            self.query_failed(now, query, &failure.to_string(), out);
-            if failure.code == NOT_LOGGED_IN {
-                self.drive(now, session::Input::LoggedOut, out);
-            }
+            self.fail(now, query, &failure, out);
             return None;
         }
         self.queries.goes_on(now);
@@ -505,7 +505,14 @@ impl Desk {
         }
         let contracts = &self.contracts;
         let told = self.books.told(query, contracts, &self.orders, self.key.as_ref().map(SessionKey::name));
+        let is_round = told.iter().any(|event| matches!(event, VenueEvent::Snapshot(_)));
         out.extend(told.into_iter().map(tell));
+        let waiting = self.orders.waiting();
+        if is_round && std::mem::replace(&mut self.waiting_told, waiting) != waiting && waiting > 0 {
+            let line =
+                format!("{waiting} trades are of orders that the counter does not list: only positions tell them");
+            out.push(log(LogLevel::Error, line));
+        }
         if self.books.wants_positions() {
             self.queries.want(Query::Positions);
         }
@@ -523,10 +530,18 @@ impl Desk {
     fn on_request_failed(&mut self, now: Duration, number: i32, failure: &Failure, out: &mut Vec<Effect>) {
         match self.queries.of(number) {
             Some(query) => {
-                self.queries.done();
-                self.query_failed(now, query, &failure.to_string(), out);
+                self.fail(now, query, &failure, out);
             }
             None => out.push(log(LogLevel::Warning, format!("the counter refused request {number}: {failure}"))),
+        }
+    }
+
+    /// The counter refuses the query that is under way.
+    fn fail(&mut self, now: Duration, query: Query, failure: &Failure, out: &mut Vec<Effect>) {
+        self.queries.done();
+        self.query_failed(now, query, &failure.to_string(), out);
+        if failure.code == NOT_LOGGED_IN {
+            self.drive(now, session::Input::LoggedOut, out);
         }
     }
 
@@ -553,6 +568,7 @@ impl Desk {
                     self.books.heard_order(&reference);
                 }
                 if let Some(order) = order {
+                    self.books.heard_traded(&order);
                     out.push(tell(VenueEvent::Order(order)));
                 }
                 for trade in trades {
@@ -560,7 +576,13 @@ impl Desk {
                     out.push(tell(VenueEvent::Trade(trade)));
                 }
             }
-            Err(error) => self.unusable(&error, is_listed, out),
+            Err(error) => {
+                // It is there all the same, as it was told before.
+                if let Ok(reference) = self.orders.reference(record) {
+                    self.books.heard_order(&reference);
+                }
+                self.unusable(&error, is_listed, out);
+            }
         }
     }
 

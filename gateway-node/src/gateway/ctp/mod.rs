@@ -58,6 +58,7 @@ pub struct CtpGateway {
     shared: Arc<Shared>,
     inbox: Inbox,
     has_market_data: bool,
+    config: CtpConfig,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -127,7 +128,6 @@ impl CtpGateway {
             library: market_library,
             flow: flow.join("market"),
             fronts: config.market_fronts.clone(),
-            identity: identity.clone(),
             sink: sink.clone(),
             inbox: inbox.clone(),
         });
@@ -148,7 +148,7 @@ impl CtpGateway {
             move || shared.serve(&inputs, market)
         });
         let thread = Some(thread.context("starting the CTP gateway's thread")?);
-        Ok(CtpGateway { shared, inbox, has_market_data, thread })
+        Ok(CtpGateway { shared, inbox, has_market_data, config: config.clone(), thread })
     }
 
     /// # Errors
@@ -182,8 +182,11 @@ impl CtpGateway {
 impl Gateway for CtpGateway {
     fn connect(&mut self, _: SessionStart) -> Result<(), GatewayError> {
         self.check_thread()?;
+        // Read anew: a wrong password may have been mended.
+        let identity = self.config.identity().map_err(|error| GatewayError::Refused(format!("{error:#}")))?;
         let now = self.shared.now();
         let mut trading = self.shared.trading();
+        trading.identity = identity;
         let mut effects = Vec::new();
         trading.desk.connect(now, &mut effects);
         if trading.api.is_none() && !effects.contains(&Effect::Renew) {
@@ -360,7 +363,10 @@ impl Shared {
             match one {
                 Told::Event(event) => told.push(*event),
                 Told::Lost => self.sink.lost(),
-                Told::Contracts(contracts) => market.begin(now, &contracts, told),
+                Told::Contracts(contracts) => {
+                    let identity = self.trading().identity.clone();
+                    market.begin(now, identity, &contracts, told);
+                }
             }
         }
     }

@@ -292,14 +292,13 @@ impl Orders {
         if let Some(known) = key.as_ref().and_then(|key| self.by_exchange.get(key)) {
             return Ok(known.clone());
         }
-        if let Ok(number) = record.order_ref.trim().parse() {
-            let (front_id, session_id) = (record.front_id, record.session_id);
-            let is_of = |key: &&SessionKey| (key.front_id, key.session_id) == (front_id, session_id);
-            let session = self.outlived.as_ref().filter(is_of).map_or_else(
-                || SessionKey { trading_day: self.trading_day.clone(), front_id, session_id }.name(),
-                SessionKey::name,
-            );
-            return Ok(VenueReference { session, number });
+        let named = self.by_session(record).filter(|reference| {
+            // Whoever counts badly, or not at all, may use a reference twice: the exchange does not.
+            let number = self.known.get(reference).map_or("", |known| known.order_sys_id.trim());
+            key.is_none() || number.is_empty()
+        });
+        if let Some(reference) = named {
+            return Ok(reference);
         }
         // A terminal may write anything, and what the exchange or the broker does by itself has none.
         match key {
@@ -309,6 +308,30 @@ impl Orders {
             }
             None => Err(unusable_order(record, "it has neither a reference nor a number of the exchange".to_owned())),
         }
+    }
+
+    /// The reference that the order's own session gave it.
+    fn by_session(&self, record: &OrderRecord) -> Option<VenueReference> {
+        let number = record.order_ref.trim().parse().ok()?;
+        let (front_id, session_id) = (record.front_id, record.session_id);
+        let is_of = |key: &&SessionKey| (key.front_id, key.session_id) == (front_id, session_id);
+        let session = self.outlived.as_ref().filter(is_of).map_or_else(
+            || SessionKey { trading_day: self.trading_day.clone(), front_id, session_id }.name(),
+            SessionKey::name,
+        );
+        Some(VenueReference { session, number })
+    }
+
+    /// Whether the counter has not told of an order yet that was sent.
+    #[must_use]
+    pub fn has_unconfirmed(&self) -> bool {
+        self.known.values().any(|known| known.unconfirmed.is_some())
+    }
+
+    /// How many trades wait for orders that the counter has not told of.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting_count
     }
 
     fn read_order(&self, record: &OrderRecord, now: Timestamp) -> Result<VenueOrder, Unusable> {

@@ -60,8 +60,14 @@ pub enum Input {
     Disconnect,
     /// `OnFrontConnected`.
     FrontConnected,
-    /// `OnFrontDisconnected`, with CTP's number.
-    FrontDisconnected(i32),
+    /// `OnFrontDisconnected`.
+    FrontDisconnected {
+        /// CTP's number.
+        reason: i32,
+        /// Whether the library may hold a request that has not left it: what it sends after the next login would be
+        /// of that session.
+        has_unsent: bool,
+    },
     /// The answer to `ReqAuthenticate`.
     Authenticated(Option<Failure>),
     /// The answer to `ReqUserLogin`.
@@ -158,12 +164,12 @@ impl Session {
                     _ => None,
                 }
             }
-            (step, Input::FrontDisconnected(reason)) => {
+            (step, Input::FrontDisconnected { reason, has_unsent }) => {
                 let words = disconnect_in_words(reason);
                 let ended =
                     self.end_if_wanted(step, || format!("the trader front disconnected: {words} (0x{reason:04x})"));
                 // The library connects again by itself.
-                (self.has_front, self.is_stale) = (false, false);
+                (self.has_front, self.is_stale) = (false, has_unsent && step != Step::Idle);
                 ended
             }
             (Step::Authentication, Input::Authenticated(None)) => {

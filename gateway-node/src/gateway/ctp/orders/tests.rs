@@ -159,6 +159,23 @@ fn what_no_session_sent_is_named_by_the_exchange() {
 }
 
 #[test]
+fn two_orders_of_one_reference_are_two() {
+    let mut orders = orders();
+    let first = take(&mut orders, &record(b'3', 0)).expect("readable").order.expect("news");
+    let second = OrderRecord { order_sys_id: "      000124".into(), ..record(b'5', 0) };
+    let told = take(&mut orders, &second).expect("readable").order.expect("news");
+    assert_eq!((told.reference.to_string().as_str(), told.status), ("20261123.SHFE.000124/0", OrderStatus::Cancelled));
+    assert_eq!(orders.get(&first.reference), Some(&first), "the first one works on");
+    let Some(Cancel::Send(cancel)) = orders.cancel(&first.reference) else { panic!("it works") };
+    assert_eq!(cancel.key, CancelKey::Exchange { order_sys_id: "      000123".into() });
+    // And each stays what it is, in whatever order they are told again.
+    take(&mut orders, &second).expect("readable");
+    take(&mut orders, &record(b'1', 1)).expect("readable");
+    assert_eq!(orders.get(&first.reference).map(|order| order.traded), Some(1.0));
+    assert_eq!(orders.get(&told.reference), Some(&told));
+}
+
+#[test]
 fn a_new_trading_day_forgets_the_one_before() {
     let mut orders = orders();
     take(&mut orders, &record(b'3', 0)).expect("readable");
