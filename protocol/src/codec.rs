@@ -2,10 +2,20 @@
 //!
 //! Floats are written with the shortest text that reads back to the same bits.
 
+mod digits;
+mod float;
+pub(crate) mod instant;
+mod plain;
+mod reader;
+mod writer;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::float::ShortFloats;
+use self::writer::Writer;
+
+/// What [`serde_json::value::RawValue`] calls itself to a serializer and a deserializer.
+const RAW_VALUE: &str = "$serde_json::private::RawValue";
 
 /// Why bytes are no such object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +46,7 @@ pub struct EncodeError(#[from] serde_json::Error);
 /// # Errors
 /// Never for the types of this crate; a map with keys that are no strings would be one.
 pub fn encode_into<T: Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) -> Result<(), EncodeError> {
-    value.serialize(&mut serde_json::Serializer::with_formatter(buffer, ShortFloats)).map_err(EncodeError)
+    value.serialize(Writer(buffer)).map_err(EncodeError)
 }
 
 /// The object's bytes.
@@ -54,7 +64,10 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, EncodeError> 
 /// # Errors
 /// Says which field is wrong. The path costs a second pass, taken only on failure.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    serde_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, &error))
+    match reader::read(bytes) {
+        Ok(value) => Ok(value),
+        Err(_) => serde_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, &error)),
+    }
 }
 
 #[cold]
