@@ -1,7 +1,7 @@
 //! Typed streams of what is published without a journal: ticks, heartbeats, log lines, contracts. Newest wins, and what
 //! was missed is told.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -120,8 +120,7 @@ impl<T: DeserializeOwned + Send + 'static> EventStream<T> {
         let reader = Reader {
             queue: Arc::clone(&queue),
             gateway,
-            sequences: HashMap::new(),
-            subjects: HashSet::new(),
+            subjects: HashMap::new(),
             heartbeats: client.heartbeats(),
             undecodable: Arc::clone(&undecodable),
         };
@@ -185,13 +184,29 @@ fn missed(subject: &str, gateway: Name, count: u64, cause: MissedCause) -> Misse
     Missed { gateway, instrument, count: Some(count), cause }
 }
 
+/// What was seen of one key.
+struct Seen {
+    key: Key,
+    sequence: Sequence,
+}
+
+impl Seen {
+    /// That of this gateway, among those that publish on the subject: one, or a few.
+    fn of<'a>(all: &'a mut Vec<Seen>, subject: &str, gateway: &Name) -> &'a mut Seen {
+        let at = all.iter().position(|seen| seen.key.1 == *gateway).unwrap_or_else(|| {
+            all.push(Seen { key: (subject.into(), gateway.clone()), sequence: Sequence::default() });
+            all.len() - 1
+        });
+        &mut all[at]
+    }
+}
+
 /// The task between the wire and the queue.
 struct Reader<T> {
     queue: Arc<Queue<Key, Update<T>>>,
     gateway: Option<Name>,
-    sequences: HashMap<Key, Sequence>,
-    /// One copy of each subject's text, shared by all of its events' keys.
-    subjects: HashSet<Arc<str>>,
+    /// What was seen of each subject, which is looked up once for an event.
+    subjects: HashMap<Box<str>, Vec<Seen>>,
     heartbeats: watch::Receiver<Heartbeats>,
     undecodable: Arc<AtomicU64>,
 }
@@ -235,25 +250,21 @@ impl<T: DeserializeOwned> Reader<T> {
         if self.gateway.as_ref().is_some_and(|gateway| *gateway != event.gateway) {
             return;
         }
-        let subject = match self.subjects.get(message.subject.as_str()) {
-            Some(subject) => Arc::clone(subject),
-            None => {
-                let text: Arc<str> = message.subject.as_str().into();
-                self.subjects.insert(Arc::clone(&text));
-                text
-            }
+        let subject = message.subject.as_str();
+        let of_subject = match self.subjects.get_mut(subject) {
+            Some(seen) => seen,
+            None => self.subjects.entry(subject.into()).or_default(),
         };
-        let key = (subject, event.gateway.clone());
-        let sequence = self.sequences.entry(key.clone()).or_default();
-        if let Some(higher) = sequence.epoch().filter(|known| *known > event.epoch) {
+        let seen = Seen::of(of_subject, subject, &event.gateway);
+        if let Some(higher) = seen.sequence.epoch().filter(|known| *known > event.epoch) {
             let heartbeats = self.heartbeats.borrow();
             if heartbeats.get(&event.gateway).is_some_and(|heard| heard.begins_anew(event.epoch, higher)) {
-                *sequence = Sequence::default();
+                seen.sequence = Sequence::default();
             }
         }
-        match sequence.arrive(event.epoch, event.seq) {
+        match seen.sequence.arrive(event.epoch, event.seq) {
             Arrival::Stale => {}
-            Arrival::New { missed } => self.queue.push(key, Update::Event(event), missed),
+            Arrival::New { missed } => self.queue.push(seen.key.clone(), Update::Event(event), missed),
         }
     }
 }
