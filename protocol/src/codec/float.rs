@@ -87,7 +87,8 @@ pub(super) fn read(text: &[u8]) -> (f64, usize) {
     text.first_chunk().and_then(read_short).or_else(|| read_long(text)).unwrap_or((0.0, 0))
 }
 
-/// A number of up to seven bytes, all at once: digits, a point, digits, and what ends a number in JSON.
+/// A number of up to seven bytes, all at once: digits, a point, digits, and something else, but no exponent. Whether that
+/// may follow a number is for whoever reads on.
 #[inline]
 fn read_short(text: &[u8; 8]) -> Option<(f64, usize)> {
     let bytes = u64::from_le_bytes(*text) ^ ZEROS;
@@ -95,14 +96,9 @@ fn read_short(text: &[u8; 8]) -> Option<(f64, usize)> {
     let others = no_digits(bytes);
     let point = others.trailing_zeros() & !7;
     let end = (others & others.wrapping_sub(1)).trailing_zeros() & !7;
-    let is = |at: u32, byte: u8| (bytes >> (at % 64)) as u8 == byte ^ b'0';
-    let is_number = (end < 64)
-        & (point > 0)
-        & (end > point + 8)
-        & is(point, b'.')
-        & (is(end, b',') | is(end, b']') | is(end, b'}'))
-        & ((point == 8) | !is(0, b'0'));
-    if !is_number {
+    let at = |bits: u32| (bytes >> (bits % 64)) as u8 ^ b'0';
+    let has_digits = point > 0 && end > point + 8 && end < 64;
+    if !has_digits || at(point) != b'.' || at(end) | 0x20 == b'e' || point > 8 && at(0) == b'0' {
         return None;
     }
     // Without the point, and moved up as if there were zeros ahead.

@@ -89,16 +89,16 @@ impl<'de> Reader<'de> {
     /// Whether another item or field follows; passes over the comma ahead of it. The closing bracket is left.
     #[inline]
     fn has_member(&mut self, close: u8, first: &mut bool) -> Result<bool, Wrong> {
-        let next = self.space().ok_or(Wrong)?;
-        if next == close {
-            return Ok(false);
+        let first = std::mem::take(first);
+        match self.space().ok_or(Wrong)? {
+            next if next == close => Ok(false),
+            b',' if !first => {
+                self.rest = &self.rest[1..];
+                Ok(true)
+            }
+            _ if first => Ok(true),
+            _ => Err(Wrong),
         }
-        if !std::mem::take(first) {
-            self.expect(b',')?;
-            // A peer of another language may put a space here.
-            self.space();
-        }
-        Ok(true)
     }
 
     #[inline]
@@ -364,6 +364,8 @@ impl<'de> Fields<'_, 'de> {
     /// colon.
     #[inline]
     fn known_name(&mut self) -> Option<&'static str> {
+        // A peer of another language may put a space ahead of it.
+        self.reader.space();
         let [b'"', text @ ..] = self.reader.rest else { return None };
         for (at, name) in self.ahead.iter().enumerate() {
             if let Some([b'"', b':', rest @ ..]) = text.strip_prefix(name.as_bytes()) {
