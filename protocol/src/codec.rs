@@ -1,6 +1,8 @@
 //! Bytes to objects and back: JSON, one codec for every type.
 //!
-//! Floats are written with the shortest text that reads back to the same bits.
+//! Floats are written with the shortest text that reads back to the same bits. The bytes are those that serde_json would
+//! write, and what it would read is read; `writer` and `reader` have a short way for what is common and leave the rest, and
+//! every error, to serde_json.
 
 mod digits;
 mod float;
