@@ -6,6 +6,7 @@ mod clock;
 mod engine;
 mod far_side;
 mod feed;
+mod flat;
 mod frozen;
 mod machine;
 mod measure;
@@ -20,7 +21,7 @@ mod venue;
 mod wire;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::far_side::Hosts;
 use crate::plan::Plan;
@@ -34,8 +35,18 @@ struct Args {
     /// Half a minute instead of three, with wider spreads and without the frozen neighbour
     #[arg(long)]
     quick: bool,
+    /// Only this part
+    #[arg(long)]
+    only: Option<Part>,
     #[command(subcommand)]
     role: Option<Role>,
+}
+
+/// What can be measured by itself.
+#[derive(Clone, Copy, ValueEnum)]
+enum Part {
+    /// Encoding and decoding: needs no server
+    Codec,
 }
 
 #[derive(Subcommand)]
@@ -56,9 +67,21 @@ async fn main() -> anyhow::Result<()> {
     // A task, so that what is measured runs where tasks run and not on a thread that has to be woken beside them.
     let done = match args.role {
         Some(Role::FarSide { url, hosts }) => tokio::spawn(async move { far_side::run(&url, hosts).await }),
-        None => tokio::spawn(measure_all(if args.quick { Plan::QUICK } else { Plan::FULL })),
+        None => {
+            let plan = if args.quick { Plan::QUICK } else { Plan::FULL };
+            match args.only {
+                Some(Part::Codec) => tokio::spawn(async move { measure_codec(plan.short_rounds).await }),
+                None => tokio::spawn(measure_all(plan)),
+            }
+        }
     };
     done.await.context("a measurement panicked")?
+}
+
+async fn measure_codec(rounds: usize) -> anyhow::Result<()> {
+    let all = tokio::task::spawn_blocking(move || measure::series(wire::cases(), rounds)).await?;
+    report(&all, wire::NOTES);
+    Ok(())
 }
 
 async fn measure_all(plan: Plan) -> anyhow::Result<()> {
@@ -75,14 +98,18 @@ async fn measure_all(plan: Plan) -> anyhow::Result<()> {
     all.extend(frozen);
 
     println!("{machine}\n");
-    println!("{}", table::markdown(&all));
+    report(&all, &[wire::NOTES, engine::NOTES, ticks::NOTES, calls::NOTES, frozen_notes].concat());
+    Ok(())
+}
+
+fn report(all: &[Series], notes: &[&str]) {
+    println!("{}", table::markdown(all));
     println!(
         "- Ratios are medians of the rounds' own ratios, ours and theirs in turn: what disturbs one disturbs both."
     );
-    for note in [wire::NOTES, engine::NOTES, ticks::NOTES, calls::NOTES, frozen_notes].concat() {
+    for note in notes {
         println!("- {note}");
     }
-    Ok(())
 }
 
 fn without_server(rounds: usize) -> Vec<Series> {
