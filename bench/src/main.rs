@@ -3,6 +3,7 @@
 
 mod calls;
 mod clock;
+mod ctp_record;
 mod engine;
 mod far_side;
 mod feed;
@@ -79,8 +80,11 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn measure_codec(rounds: usize) -> anyhow::Result<()> {
-    let all = tokio::task::spawn_blocking(move || measure::series(wire::cases(), rounds)).await?;
-    report(&all, wire::NOTES);
+    let all = tokio::task::spawn_blocking(move || {
+        measure::series([wire::cases(), ctp_record::cases()].into_iter().flatten().collect(), rounds)
+    })
+    .await?;
+    report(&all, &[wire::NOTES, ctp_record::NOTES].concat());
     Ok(())
 }
 
@@ -98,7 +102,7 @@ async fn measure_all(plan: Plan) -> anyhow::Result<()> {
     all.extend(frozen);
 
     println!("{machine}\n");
-    report(&all, &[wire::NOTES, engine::NOTES, ticks::NOTES, calls::NOTES, frozen_notes].concat());
+    report(&all, &[wire::NOTES, ctp_record::NOTES, engine::NOTES, ticks::NOTES, calls::NOTES, frozen_notes].concat());
     Ok(())
 }
 
@@ -114,6 +118,7 @@ fn report(all: &[Series], notes: &[&str]) {
 
 fn without_server(rounds: usize) -> Vec<Series> {
     let mut cases = wire::cases();
+    cases.extend(ctp_record::cases());
     cases.extend(oms::cases());
     cases.extend(engine::cases());
     measure::series(cases, rounds)

@@ -530,7 +530,7 @@ impl Desk {
     fn on_request_failed(&mut self, now: Duration, number: i32, failure: &Failure, out: &mut Vec<Effect>) {
         match self.queries.of(number) {
             Some(query) => {
-                self.fail(now, query, &failure, out);
+                self.fail(now, query, failure, out);
             }
             None => out.push(log(LogLevel::Warning, format!("the counter refused request {number}: {failure}"))),
         }
