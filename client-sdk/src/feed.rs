@@ -116,11 +116,13 @@ impl<T> Shared<T> {
 }
 
 impl<T: Clone> Reader<T> {
-    /// Hands it what is its: copies, and the originals to the last reader.
+    fn wants(&self, arrived: &Arrived<T>) -> bool {
+        self.gateway.as_ref().is_none_or(|gateway| *gateway == arrived.event.gateway)
+    }
+
+    /// Hands it what is its.
     fn take(&self, arrived: impl Iterator<Item = Arrived<T>>) {
-        let wants =
-            |arrived: &Arrived<T>| self.gateway.as_ref().is_none_or(|gateway| *gateway == arrived.event.gateway);
-        self.queue.extend(arrived.filter(wants).map(|arrived| {
+        self.queue.extend(arrived.map(|arrived| {
             // What was missed before it joined, or around that, is nothing to it.
             let missed = if arrived.before > self.joined { arrived.missed } else { 0 };
             (arrived.key, Update::Event(arrived.event), missed)
@@ -185,9 +187,9 @@ impl<T: Clone + DeserializeOwned> Decoder<T> {
         }
         if let Some((last, others)) = readers.all.split_last() {
             for reader in others {
-                reader.take(arrived.iter().cloned());
+                reader.take(arrived.iter().filter(|arrived| reader.wants(arrived)).cloned());
             }
-            last.take(arrived.into_iter());
+            last.take(arrived.into_iter().filter(|arrived| last.wants(arrived)));
         }
     }
 
@@ -238,7 +240,10 @@ impl<T: Clone + DeserializeOwned> Decoder<T> {
 }
 
 /// Subscriptions that streams of one client share, by their subjects.
-pub(crate) struct Feeds<T>(tokio::sync::Mutex<HashMap<String, Weak<Feed<T>>>>);
+pub(crate) struct Feeds<T>(Mutex<HashMap<String, Arc<Opening<T>>>>);
+
+/// Held while a subscription is made, so that whoever wants the same one waits for it.
+type Opening<T> = tokio::sync::Mutex<Weak<Feed<T>>>;
 
 impl<T> std::fmt::Debug for Feeds<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -248,26 +253,36 @@ impl<T> std::fmt::Debug for Feeds<T> {
 
 impl<T> Default for Feeds<T> {
     fn default() -> Self {
-        Feeds(tokio::sync::Mutex::default())
+        Feeds(Mutex::default())
     }
 }
 
 impl<T: Clone + DeserializeOwned + Send + 'static> Feeds<T> {
-    /// The subscription that there is, or a new one. Two that are wanted at a time are made one after the other.
+    /// The subscription that there is, or a new one; the server has it for certain.
     pub(crate) async fn open(
         &self,
         client: &Client,
         connection: &Connection,
         subject: String,
     ) -> Result<Arc<Feed<T>>, Error> {
-        let mut feeds = self.0.lock().await;
-        if let Some(feed) = feeds.get(&subject).and_then(Weak::upgrade) {
+        let opening = {
+            let mut openings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // Not those that nobody reads or is about to read.
+            openings.retain(|_, opening| {
+                Arc::strong_count(opening) > 1 || opening.try_lock().is_ok_and(|feed| feed.strong_count() > 0)
+            });
+            let new = || Arc::new(tokio::sync::Mutex::new(Weak::new()));
+            Arc::clone(openings.entry(subject.clone()).or_insert_with(new))
+        };
+        let mut feed = opening.lock().await;
+        if let Some(feed) = feed.upgrade() {
+            // Whoever joins must not take silence for a market without ticks.
+            connection.sync().await?;
             return Ok(feed);
         }
-        let feed = Arc::new(Feed::open(client, connection, subject.clone()).await?);
-        feeds.retain(|_, feed| feed.strong_count() > 0);
-        feeds.insert(subject, Arc::downgrade(&feed));
-        Ok(feed)
+        let new = Arc::new(Feed::open(client, connection, subject).await?);
+        *feed = Arc::downgrade(&new);
+        Ok(new)
     }
 }
 

@@ -12,7 +12,7 @@ use protocol::oms::{OrderKey, PositionKey, TradeKey};
 use protocol::{Direction, Name, Order, OrderStatus, Position, Quote, Timestamp};
 
 use crate::engine::Now;
-use crate::gateway::{LivingSessions, VenueReference, VenueSnapshot};
+use crate::gateway::{LivingSessions, VenueReference, VenueSnapshot, differ_in_day_alone};
 use crate::risk::is_intent;
 
 pub use told::{Books, Target};
@@ -91,6 +91,10 @@ pub fn compare(
     for order in books.state.active_orders() {
         let key = OrderKey::from(order);
         let Some(unlisted) = silence.unlisted(order.venue_reference.as_ref(), || way(&key)) else { continue };
+        if unlisted.is_over && silence.is_listed_under_another_day(order) {
+            differences.push(Difference::Missing(key));
+            continue;
+        }
         let [bought, sold] = unlisted.fills;
         let traded = order.traded.max(bought + sold);
         let fate = silence.fate(&unlisted, order.status, order.deadline, traded > order.traded, traded >= order.volume);
@@ -211,6 +215,20 @@ impl Silence<'_> {
         let session = reference.as_ref().map(|reference| reference.session.as_str());
         let is_over = !self.snapshot.living.includes(&self.snapshot.session, session);
         Some(Unlisted { way, is_over, fills })
+    }
+
+    /// Whether an order is listed that differs from this one in its session's trading day alone: the day has turned within
+    /// the session, and whoever sent it knew it under the old one. It may be this one, and work.
+    fn is_listed_under_another_day(&self, order: &Order) -> bool {
+        let reference = order.venue_reference.as_ref().and_then(|text| text.parse::<VenueReference>().ok());
+        reference.is_some_and(|reference| {
+            self.snapshot.orders.iter().any(|listed| {
+                listed.reference.number == reference.number
+                    && differ_in_day_alone(&listed.reference.session, &reference.session)
+                    && listed.instrument == order.instrument()
+                    && (listed.direction, listed.volume) == (order.direction, order.volume)
+            })
+        })
     }
 
     fn fate(

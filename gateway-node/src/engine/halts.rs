@@ -21,8 +21,11 @@ use crate::risk::{self, Leg};
 /// Most owners, and accounts of other gateways, that are halted at a time: one entry of the journal holds them all. More
 /// of them in the bucket halt everybody. Everything, a gateway and its own account can always be halted.
 const MAX_HALTS: usize = 256;
-/// An order of a halt that works so long after the venue took its cancel is cancelled again.
+/// An order of a halt that works so long after the venue took its cancel is cancelled again, and after twice as long once
+/// more: exchanges have hours without cancels, and limits on how many they take.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+/// Until it is as long as this.
+const LONGEST_CANCEL_PATIENCE: Duration = Duration::from_secs(300);
 /// Longest name of an owner or an account, in bytes.
 const MAX_NAME: usize = 128;
 /// Longest key that a resume names, in bytes.
@@ -39,8 +42,16 @@ pub(super) struct Halts {
     made: u64,
     /// What a halt is to cancel and whose cancel could not be sent, and why: no more than what works.
     uncancelled: BTreeMap<Target, RpcError>,
-    /// Those whose cancel the venue has taken, and when: it may still refuse it, and does not say whose it was.
-    cancelling: BTreeMap<Target, Duration>,
+    /// Those whose cancel the venue has taken: it may still refuse it, and does not say whose it was.
+    cancelling: BTreeMap<Target, Cancelling>,
+}
+
+/// A cancel that the venue has taken.
+struct Cancelling {
+    /// When, on the clock that never jumps.
+    since: Duration,
+    /// How long it may take.
+    patience: Duration,
 }
 
 /// What is to be written to the bucket, and who waits for it.
@@ -751,12 +762,17 @@ impl Engine {
         self.halts.uncancelled.extend(due);
     }
 
-    /// The venue has taken a cancel.
-    pub(super) fn cancel_is_taken(&mut self, now: Now, target: &Target) {
+    /// The venue has taken a cancel; whether it is the first one of its order, as far as is known.
+    pub(super) fn cancel_is_taken(&mut self, now: Now, target: &Target) -> bool {
         self.halts.uncancelled.remove(target);
-        if self.is_to_be_cancelled(target) {
-            self.halts.cancelling.insert(target.clone(), now.mono);
+        if !self.is_to_be_cancelled(target) {
+            return true;
         }
+        let earlier = self.halts.cancelling.get(target);
+        let patience = earlier.map_or(CANCEL_PATIENCE, |earlier| earlier.patience);
+        let is_first = earlier.is_none();
+        self.halts.cancelling.insert(target.clone(), Cancelling { since: now.mono, patience });
+        is_first
     }
 
     /// What a halt is still to cancel is tried again, also where the venue took the cancel and the order works on. What
@@ -766,20 +782,25 @@ impl Engine {
         kept.retain(|target, _| self.is_to_be_cancelled(target));
         let mut cancelling = std::mem::take(&mut self.halts.cancelling);
         cancelling.retain(|target, _| self.is_to_be_cancelled(target));
-        let is_late = |_: &Target, since: &mut Duration| *since + CANCEL_PATIENCE <= now.mono;
-        let late: Vec<Target> = cancelling.extract_if(.., is_late).map(|(target, _)| target).collect();
+        let takes_cancels = self.session.takes_cancels();
+        let mut late: Vec<Target> = Vec::new();
+        for (target, cancel) in &mut cancelling {
+            if takes_cancels && cancel.since + cancel.patience <= now.mono {
+                cancel.since = now.mono;
+                cancel.patience = (cancel.patience * 2).min(LONGEST_CANCEL_PATIENCE);
+                late.push(target.clone());
+            }
+        }
         if let Some(first) = late.first() {
             let (count, orderid) = (late.len(), &first.key().orderid);
-            let line = format!(
-                "{count} orders of a halt work {} s after their cancels ({orderid}, ...): cancelled again",
-                CANCEL_PATIENCE.as_secs()
-            );
+            let line =
+                format!("{count} orders of a halt work on after their cancels ({orderid}, ...): cancelled again");
             self.log(now, LogLevel::Error, line, out);
         }
         let again = kept.iter().filter(|(_, error)| error.code != ErrorCode::NotSupported);
         let again: Vec<Target> = again.map(|(target, _)| target.clone()).chain(late).collect();
         (self.halts.uncancelled, self.halts.cancelling) = (kept, cancelling);
-        if !again.is_empty() && self.session.takes_cancels() {
+        if !again.is_empty() && takes_cancels {
             self.cancel_each(now, None, again, out);
         }
     }

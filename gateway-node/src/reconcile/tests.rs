@@ -281,6 +281,23 @@ fn what_an_earlier_trading_day_sent_is_over() {
 }
 
 #[test]
+fn what_is_listed_under_another_day_is_not_over() {
+    // A session that outlived its day, which nobody knows who was not there.
+    let (sent_in, listed_in) = ("20261123.1.9", "20261124.1.9");
+    let living = LivingSessions::since_day_of(NEW);
+    let listed = told(1, listed_in, OrderStatus::NotTraded, 0.0);
+    let today = snapshot(vec![listed.clone()], living);
+    let other = snapshot(vec![VenueOrder { volume: listed.volume + 1.0, ..listed }], living);
+    let is_missing = |held: &Held, today: &VenueSnapshot| {
+        held.compare(today, &asked_at(1_000), Way::Inherited).contains(&Difference::Missing(key("o1")))
+    };
+    for held in [Held::default().holds(1, sent_in, OrderStatus::NotTraded, 0.0), Held::default().intent(sent_in)] {
+        assert!(is_missing(&held, &today), "it may be this one");
+        assert!(!is_missing(&held, &other), "that one is another");
+    }
+}
+
+#[test]
 fn what_has_no_reference_is_not_over_merely_for_that() {
     let today = LivingSessions::since_day_of(NEW);
     let intent = || Held::default().intent(NEW).without_reference();

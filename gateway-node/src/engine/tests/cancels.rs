@@ -36,10 +36,15 @@ fn an_order_of_a_halt_that_works_on_is_cancelled_again() {
     // The exchange takes no cancels at this time of day, and the adapter could only say so in a line for people.
     bench.tick(4);
     assert!(bench.taken_cancels().is_empty(), "it may be on its way");
-    for _ in 0..3 {
-        bench.tick(5);
-        assert_eq!(bench.taken_cancels(), ["b"], "until it is done");
+    let mut before = bench.engine.journal_seq();
+    for wait in [1, 10, 20, 40, 80, 160, 300, 300] {
+        bench.tick(wait - 1);
+        assert!(bench.taken_cancels().is_empty());
+        bench.tick(1);
+        assert_eq!(bench.taken_cancels(), ["b"], "until it is done, and less and less often");
     }
+    let after = std::mem::replace(&mut before, bench.engine.journal_seq());
+    assert_eq!(after, before, "the audit has each cancel once");
     bench.venue(VenueEvent::Order(bench.told(&submits[1], OrderStatus::Cancelled, 0.0)));
     bench.tick(5);
     assert!(bench.taken_cancels().is_empty());

@@ -25,6 +25,8 @@ const MAX_EARLY: usize = 200_000;
 const NOT_LOGGED_IN: i32 = 6;
 /// A query that CTP has not taken for this long never will be: the session ends, and the next one begins anew.
 const MOST_WAIT: Duration = Duration::from_secs(30);
+/// A session ends for the same later trading day no more often than this.
+const ODD_DAY_AGAIN: Duration = Duration::from_secs(600);
 /// Account and positions are asked for in turn, this often.
 const REFRESH: Duration = Duration::from_secs(2);
 
@@ -82,8 +84,8 @@ pub struct Desk {
     is_early_full: bool,
     /// The session, if its trading day is over and it is not.
     outlived: Option<SessionKey>,
-    /// The last trading day that a record named and the session did not have.
-    odd_day: CompactString,
+    /// The last later trading day that a record named, and when that ended the session.
+    odd_day: Option<(CompactString, Duration)>,
     /// How many trades without their orders were told last.
     waiting_told: usize,
     next_number: i32,
@@ -109,7 +111,7 @@ impl Desk {
             early: VecDeque::new(),
             is_early_full: false,
             outlived: None,
-            odd_day: CompactString::default(),
+            odd_day: None,
             waiting_told: 0,
             next_number: settings.first_number,
             wall: None,
@@ -246,8 +248,16 @@ impl Desk {
                 self.notice_day(now, day.as_deref().unwrap_or_default(), out);
             }
             TraderEvent::Order(record) => {
-                self.on_order(&record, false, out);
-                self.notice_day(now, &record.trading_day, out);
+                let is_of = |key: &SessionKey| (record.front_id, record.session_id) == (key.front_id, key.session_id);
+                let is_ours = self.key.as_ref().is_some_and(is_of);
+                if !is_ours {
+                    // Of another session it would be told under the wrong day: the next login brings it again.
+                    self.notice_day(now, &record.trading_day, out);
+                }
+                if self.is_logged_in() {
+                    self.on_order(&record, false, out);
+                    self.notice_day(now, &record.trading_day, out);
+                }
             }
             TraderEvent::Trade(record) => {
                 self.on_trade(&record, false, out);
@@ -372,12 +382,13 @@ impl Desk {
             self.drive(now, session::Input::Stuck(why), out);
             return;
         }
-        self.orders.begin(&login.trading_day, self.outlived.take());
-        self.key = Some(SessionKey {
+        let key = SessionKey {
             trading_day: login.trading_day.clone(),
             front_id: login.front_id,
             session_id: login.session_id,
-        });
+        };
+        self.orders.begin(&key, &mut self.outlived);
+        self.key = Some(key);
         self.login = login;
         self.send(Request::ConfirmSettlement, out);
     }
@@ -419,14 +430,15 @@ impl Desk {
     }
 
     /// A record is of this trading day. One that begins within a session has made another one of it, which the next
-    /// login tells; a counter that goes on naming a day that its login does not name is asked once.
+    /// login tells; a counter that goes on naming a day that its login does not name is asked now and then.
     fn notice_day(&mut self, now: Duration, day: &str, out: &mut Vec<Effect>) {
-        let is_odd = |key: &&SessionKey| key.trading_day.as_str() < day && self.odd_day != day;
+        let was_asked = self.odd_day.as_ref().is_some_and(|(odd, at)| odd == day && now < *at + ODD_DAY_AGAIN);
+        let is_odd = |key: &&SessionKey| key.trading_day.as_str() < day && !was_asked;
         let Some(key) = self.key.as_ref().filter(|_| self.is_logged_in()).filter(is_odd) else { return };
         if dates::date(day.as_bytes()).is_none() {
             return;
         }
-        self.odd_day = day.into();
+        self.odd_day = Some((day.into(), now));
         self.outlived = Some(key.clone());
         let why = format!("the trading day is {day}, and the session began in that of {}", key.trading_day);
         self.drive(now, session::Input::Stuck(why), out);

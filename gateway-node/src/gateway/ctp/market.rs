@@ -88,7 +88,7 @@ enum State {
 
 /// What the library's thread needs to make ticks.
 struct Ticks {
-    /// By symbol. Only this library's thread and the beginning of a session take it.
+    /// By symbol. Nobody holds it for long: each tick takes it.
     listed: Mutex<HashMap<CompactString, Listed>>,
     sink: VenueSink,
     /// Records that no tick could be made of.
@@ -190,6 +190,8 @@ impl Market {
                 })
                 .collect();
             self.left_over.append(&mut self.wanted);
+            // What CTP did not take does not flow.
+            std::mem::take(&mut self.not_taken).iter().for_each(|symbol| _ = self.left_over.remove(symbol));
             self.left_over.extract_if(.., |symbol| !listed.contains_key(symbol)).collect::<Vec<_>>()
         };
         self.left_over_until = (!self.left_over.is_empty()).then_some(now + LEFT_OVER);

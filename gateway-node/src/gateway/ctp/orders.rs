@@ -111,10 +111,14 @@ pub enum Cancel {
 impl Orders {
     /// A session of this trading day begins; what earlier days left is forgotten. Orders of a session that outlived its
     /// day keep its name.
-    pub fn begin(&mut self, trading_day: &str, outlived: Option<SessionKey>) {
-        if self.trading_day != trading_day {
-            *self = Orders { trading_day: trading_day.into(), outlived, ..Orders::default() };
+    pub fn begin(&mut self, session: &SessionKey, outlived: &mut Option<SessionKey>) {
+        if self.trading_day == session.trading_day {
+            return;
         }
+        // One that is counted anew under the same numbers is another one.
+        let is_another = |key: &SessionKey| (key.front_id, key.session_id) != (session.front_id, session.session_id);
+        let outlived = outlived.take().filter(is_another);
+        *self = Orders { trading_day: session.trading_day.clone(), outlived, ..Orders::default() };
     }
 
     /// An order is about to be sent in this session, by the request of this number; false: there is an order of this

@@ -166,10 +166,13 @@ impl Session {
             }
             (step, Input::FrontDisconnected { reason, has_unsent }) => {
                 let words = disconnect_in_words(reason);
+                let was_stale = self.is_stale;
                 let ended =
                     self.end_if_wanted(step, || format!("the trader front disconnected: {words} (0x{reason:04x})"));
-                // The library connects again by itself.
-                (self.has_front, self.is_stale) = (false, has_unsent && step != Step::Idle);
+                // The library connects again by itself, unless it may hold something of a session that has just ended, or
+                // had ended before this was heard.
+                let had_session = step != Step::Idle || was_stale;
+                (self.has_front, self.is_stale) = (false, has_unsent && had_session);
                 ended
             }
             (Step::Authentication, Input::Authenticated(None)) => {

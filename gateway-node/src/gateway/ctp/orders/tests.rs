@@ -9,9 +9,13 @@ fn session() -> SessionKey {
     SessionKey { trading_day: "20261123".into(), front_id: 1, session_id: -7 }
 }
 
+fn next_day(session_id: i32) -> SessionKey {
+    SessionKey { trading_day: "20261124".into(), session_id, ..session() }
+}
+
 fn orders() -> Orders {
     let mut orders = Orders::default();
-    orders.begin("20261123", None);
+    orders.begin(&session(), &mut None);
     orders
 }
 
@@ -159,6 +163,16 @@ fn what_no_session_sent_is_named_by_the_exchange() {
 }
 
 #[test]
+fn a_session_that_outlives_its_day_is_remembered_until_there_is_another_day() {
+    let (mut orders, mut outlived) = (orders(), Some(session()));
+    orders.begin(&SessionKey { session_id: -8, ..session() }, &mut outlived);
+    assert_eq!(outlived, Some(session()), "the login says that it is the same day");
+    orders.begin(&next_day(-7), &mut outlived);
+    let told = take(&mut orders, &record(b'3', 0)).expect("readable").order.expect("news");
+    assert_eq!((told.reference.session.as_str(), outlived), ("20261124.1.-7", None), "one that is counted anew");
+}
+
+#[test]
 fn two_orders_of_one_reference_are_two() {
     let mut orders = orders();
     let first = take(&mut orders, &record(b'3', 0)).expect("readable").order.expect("news");
@@ -179,9 +193,9 @@ fn two_orders_of_one_reference_are_two() {
 fn a_new_trading_day_forgets_the_one_before() {
     let mut orders = orders();
     take(&mut orders, &record(b'3', 0)).expect("readable");
-    orders.begin("20261123", None);
+    orders.begin(&session(), &mut None);
     assert!(orders.get(&reference(5)).is_some(), "another session of the same day");
-    orders.begin("20261124", None);
+    orders.begin(&next_day(-7), &mut None);
     assert!(orders.get(&reference(5)).is_none());
     let told = take(&mut orders, &record(b'3', 0)).expect("readable").order.expect("news");
     assert_eq!(told.reference.session, "20261124.1.-7", "it is another session's by now");
@@ -190,7 +204,7 @@ fn a_new_trading_day_forgets_the_one_before() {
 #[test]
 fn a_session_that_outlives_its_day_keeps_its_orders_names() {
     let mut orders = orders();
-    orders.begin("20261124", Some(session()));
+    orders.begin(&next_day(-9), &mut Some(session()));
     let told = take(&mut orders, &record(b'3', 0)).expect("readable").order.expect("news");
     assert_eq!(told.reference, reference(5));
     let other = OrderRecord { session_id: -8, order_sys_id: "000124".into(), ..record(b'3', 0) };

@@ -79,6 +79,18 @@ fn a_lost_front_ends_whatever_was_under_way_and_the_next_connect_waits_for_it() 
 }
 
 #[test]
+fn nor_is_what_it_holds_of_a_session_that_ended_before_the_front_was_lost() {
+    for end in [Input::NotTaken(-1), Input::LoggedOut, Input::Stuck("no query".to_owned())] {
+        let inputs = way().into_iter().map(|(input, ..)| input).chain([end]);
+        let (mut session, ended) = after(inputs);
+        assert!(matches!(ended, Some(Output::Ended(_))));
+        assert_eq!(session.on(T, Input::FrontDisconnected { reason: 0x1001, has_unsent: true }), None);
+        assert_eq!(session.on(T, Input::FrontConnected), None);
+        assert_eq!(session.on(T, Input::Connect), Some(Output::Renew));
+    }
+}
+
+#[test]
 fn what_a_library_may_still_hold_is_not_sent_in_the_next_session() {
     for length in 1..=way().len() {
         let (mut session, _) = after(way().into_iter().take(length).map(|(input, ..)| input));
