@@ -355,6 +355,21 @@ fn an_order_that_is_forgotten_before_its_trades_was_there() {
 }
 
 #[test]
+fn a_combinations_trades_are_of_its_legs_and_fill_nothing_twice() {
+    let order = told(1, NEW, OrderStatus::PartTraded, 5.0);
+    let legs = ["rb2411", "rb2412"]
+        .map(|symbol| VenueTrade { instrument: InstrumentId::new(symbol, Exchange::SHFE), ..trade_of(&order, symbol) });
+    let today = VenueSnapshot { trades: legs.to_vec(), ..snapshot(vec![], Any) };
+    for held in [Held::default().intent(NEW), Held::default().holds(1, NEW, OrderStatus::PartTraded, 5.0)] {
+        let differences = held.compare(&today, &asked_at(1_000_000), Way::Inherited);
+        assert!(
+            differences.contains(&Difference::Missing(key("o1"))),
+            "it arrived, and is not filled: {differences:?}"
+        );
+    }
+}
+
+#[test]
 fn the_venues_word_overrides_a_guess() {
     let mut held = Held::default().intent(OLD);
     assert_eq!(outcome(&mut held, &snapshot(vec![], Own), &asked_at(1), Way::Inherited), OrderStatus::Rejected);

@@ -208,7 +208,8 @@ impl Orders {
             let waited = self.waiting.remove(&key).unwrap_or_default();
             self.waiting_count -= waited.len();
             // What could not be read was refused before it waited.
-            taken.trades = waited.iter().filter_map(|trade| read_trade(trade, &reference, now).ok()).collect();
+            let read = |trade| read_trade(trade, &reference, &self.trading_day, now).ok();
+            taken.trades = waited.iter().filter_map(read).collect();
             self.by_exchange.insert(key, reference);
         }
         Ok(taken)
@@ -223,9 +224,10 @@ impl Orders {
             return Err(unusable_trade(record, "it names no order of the exchange".to_owned()));
         };
         if let Some(reference) = self.by_exchange.get(&key) {
-            return read_trade(record, reference, now).map(Some);
+            return read_trade(record, reference, &self.trading_day, now).map(Some);
         }
-        read_trade(record, &VenueReference { session: Name::default(), number: 0 }, now)?;
+        let nobody = VenueReference { session: Name::default(), number: 0 };
+        read_trade(record, &nobody, &self.trading_day, now)?;
         if self.waiting_count >= MAX_WAITING {
             return Err(Unusable::TooManyTrades);
         }
@@ -395,7 +397,13 @@ fn exchange_key(exchange: &str, order_sys_id: &str) -> Option<ExchangeKey> {
     (!number.is_empty()).then(|| (exchange.into(), number.into()))
 }
 
-fn read_trade(record: &TradeRecord, reference: &VenueReference, now: Timestamp) -> Result<VenueTrade, Unusable> {
+/// A fill. Its trading day is part of what it is told apart by: one that names none is of the login's, `today`.
+fn read_trade(
+    record: &TradeRecord,
+    reference: &VenueReference,
+    today: &str,
+    now: Timestamp,
+) -> Result<VenueTrade, Unusable> {
     let bad = |why: String| unusable_trade(record, why);
     let exchange = contract::exchange(&record.exchange).map_err(|error| bad(error.to_string()))?;
     let price = record.price.ok_or_else(|| bad("it has no price".to_owned()))?;
@@ -411,7 +419,7 @@ fn read_trade(record: &TradeRecord, reference: &VenueReference, now: Timestamp) 
         price,
         volume: f64::from(record.volume),
         datetime: trading::trade_time(exchange, record, now).ok(),
-        trading_day: dates::date(record.trading_day.as_bytes()),
+        trading_day: dates::date(record.trading_day.as_bytes()).or_else(|| dates::date(today.as_bytes())),
     })
 }
 

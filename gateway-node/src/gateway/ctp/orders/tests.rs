@@ -190,6 +190,15 @@ fn two_orders_of_one_reference_are_two() {
 }
 
 #[test]
+fn a_fill_that_names_no_day_is_of_the_logins() {
+    let mut orders = orders();
+    take(&mut orders, &record(b'1', 1)).expect("readable");
+    let told = take_trade(&mut orders, &trade("1", 1)).expect("readable").expect("known");
+    let dayless = TradeRecord { trading_day: "".into(), ..trade("1", 1) };
+    assert_eq!(take_trade(&mut orders, &dayless).expect("readable"), Some(told), "it is one fill");
+}
+
+#[test]
 fn a_new_trading_day_forgets_the_one_before() {
     let mut orders = orders();
     take(&mut orders, &record(b'3', 0)).expect("readable");
