@@ -348,6 +348,7 @@ impl<'a> Bench<'a> {
                 exchange: trade.instrument.exchange,
                 tradeid: trade.tradeid.clone(),
                 direction: trade.direction,
+                symbol: trade.instrument.symbol.clone(),
             };
             let id = trade_id(&key);
             if !at_venue.insert(key.clone()) {
@@ -587,6 +588,7 @@ pub fn lines_about(evidence: &Evidence, id: &str) -> Vec<String> {
             exchange: trade.instrument.exchange,
             tradeid: trade.tradeid.clone(),
             direction: trade.direction,
+            symbol: trade.instrument.symbol.clone(),
         };
         if memo.as_ref().is_some_and(|memo| memo.as_str() == id) || trade_id(&key) == id {
             lines.push(format!("venue {memo:?} {trade:?}"));

@@ -55,7 +55,7 @@ impl Listing {
 #[must_use]
 pub fn trade_id(key: &TradeKey) -> String {
     let day = key.trading_day.map(|day| day.to_string()).unwrap_or_default();
-    format!("trade {day} {} {} {}", key.exchange, key.tradeid, key.direction)
+    format!("trade {day} {}.{} {} {}", key.symbol, key.exchange, key.tradeid, key.direction)
 }
 
 /// A position's key, for people.

@@ -18,7 +18,8 @@ pub struct OrderKey {
     pub orderid: OrderId,
 }
 
-/// Trades are known by these together: the venue's ids repeat across days, exchanges and the two sides of a self-trade.
+/// Trades are known by these together: the venue's ids repeat across days, exchanges, the two sides of a self-trade, and
+/// the legs of a combination.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TradeKey {
     /// Trading day.
@@ -29,6 +30,8 @@ pub struct TradeKey {
     pub tradeid: Name,
     /// Side.
     pub direction: Direction,
+    /// The venue's spelling of the instrument.
+    pub symbol: Symbol,
 }
 
 /// Positions are known by instrument and direction.
@@ -58,13 +61,15 @@ impl From<&Trade> for TradeKey {
     fn from(trade: &Trade) -> Self {
         if crate::defect::is_planted(crate::defect::Defect::Trades) {
             let (tradeid, direction) = (trade.tradeid.clone(), Direction::Net);
-            return TradeKey { trading_day: None, exchange: Exchange::LOCAL, tradeid, direction };
+            let symbol = trade.symbol.clone();
+            return TradeKey { trading_day: None, exchange: Exchange::LOCAL, tradeid, direction, symbol };
         }
         TradeKey {
             trading_day: trade.trading_day,
             exchange: trade.exchange,
             tradeid: trade.tradeid.clone(),
             direction: trade.direction,
+            symbol: trade.symbol.clone(),
         }
     }
 }

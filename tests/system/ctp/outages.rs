@@ -41,6 +41,23 @@ async fn a_front_that_is_lost_while_it_is_asked_is_asked_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_front_that_takes_the_connection_and_says_nothing_is_left_for_the_next() {
+    let script = json!({"silent_front": "tcp://127.0.0.1:1"});
+    let Some(site) = Site::start(script).await else { return };
+    let site = site.with("trader_fronts = [\"tcp://127.0.0.1:1\", \"tcp://127.0.0.1:3\"]");
+    let node = site.node("a");
+    site.until_ready("a").await;
+    let fronts: Vec<Value> = site.asked("a", "trader", "RegisterFront");
+    let named = |at: usize| fronts.get(at).map(|front| front["arguments"][0].clone());
+    assert_eq!(fronts.len(), 4, "two objects, and each knows both: {fronts:?}");
+    assert_eq!((named(0), named(2)), (Some(json!("tcp://127.0.0.1:1")), Some(json!("tcp://127.0.0.1:3"))));
+    let sent = order(1.0);
+    site.gateway().send_order(&sent).await.expect("taken");
+    site.until_order(&sent.orderid, OrderStatus::AllTraded).await;
+    assert_eq!(node.end_by(Signal::SIGTERM).await.code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_an_outage_the_day_is_replayed_and_nothing_is_doubled_or_lost() {
     let script = json!({"orders": [plan(2, "accept", json!({})), plan(5, "part", json!({"volume": 2}))]});
     let Some(site) = Site::start(script).await else { return };

@@ -23,6 +23,16 @@ use crate::gateway::{Answer, GatewayError, QueryToken, VenueEvent, VenueReferenc
 const MAX_EARLY: usize = 200_000;
 /// `CTP:还没有登录`, from CTP's error.xml.
 const NOT_LOGGED_IN: i32 = 6;
+/// Refusals of a cancel that say that the order is not what it is taken for: it cannot be found (25), or is filled or
+/// cancelled already (26). Numbers from CTP's error.xml.
+const NOT_WORKING: [i32; 2] = [25, 26];
+/// So many queries in a row without an answer, and nothing else heard meanwhile: the counter is mute.
+const MUTE: u32 = 2;
+/// A library that loses its front more often than this within [`HAMMERING_TIME`] hammers it: 6.7.2 connects again at once,
+/// 700 times a second, to a front that hangs up.
+const HAMMERING: u32 = 20;
+/// See [`HAMMERING`].
+const HAMMERING_TIME: Duration = Duration::from_secs(2);
 /// A query that CTP has not taken for this long never will be: the session ends, and the next one begins anew.
 const MOST_WAIT: Duration = Duration::from_secs(30);
 /// A session ends for the same later trading day no more often than this.
@@ -50,6 +60,10 @@ pub struct Settings {
 pub enum Effect {
     /// Release the library's object, and make another one that connects anew.
     Renew,
+    /// Release the library's object.
+    Release,
+    /// The next object of the library begins with another front.
+    NextFront,
     /// Send this, and say with [`Desk::on_sent`] what CTP returned.
     Send {
         /// The request's number.
@@ -93,6 +107,12 @@ pub struct Desk {
     wall: Option<Timestamp>,
     /// When account or positions are asked for again, and which.
     refresh: Option<(Duration, Query)>,
+    /// Queries in a row that were not answered, and when the first of them was sent.
+    unanswered: (u32, Duration),
+    /// When the library said anything last.
+    heard: Duration,
+    /// How often the front was lost since when.
+    losses: (u32, Duration),
 }
 
 impl Desk {
@@ -116,6 +136,9 @@ impl Desk {
             next_number: settings.first_number,
             wall: None,
             refresh: None,
+            unanswered: (0, Duration::ZERO),
+            heard: Duration::ZERO,
+            losses: (0, Duration::ZERO),
             settings,
         }
     }
@@ -209,11 +232,13 @@ impl Desk {
     /// The trader library speaks; `wall` is the time of day.
     pub fn on_event(&mut self, now: Duration, wall: Timestamp, event: TraderEvent, out: &mut Vec<Effect>) {
         self.wall = Some(wall);
+        self.heard = now;
         match event {
             TraderEvent::FrontConnected => self.drive(now, session::Input::FrontConnected, out),
             TraderEvent::FrontDisconnected { reason } => {
                 let has_unsent = self.orders.has_unconfirmed();
                 self.drive(now, session::Input::FrontDisconnected { reason, has_unsent }, out);
+                self.note_loss(now, out);
             }
             TraderEvent::Authenticated { failure, .. } => {
                 self.drive(now, session::Input::Authenticated(failure), out);
@@ -270,6 +295,9 @@ impl Desk {
                     if action.order_sys_id.trim().is_empty() { &action.order_ref } else { &action.order_sys_id };
                 let line = format!("the counter refused to cancel order {}: {failure}", number.trim());
                 out.push(log(LogLevel::Warning, line));
+                if NOT_WORKING.contains(&failure.code) {
+                    self.look_again();
+                }
             }
             // The exchange's refusal is told to every session.
             TraderEvent::CancelFailed { action, failure } => {
@@ -277,6 +305,7 @@ impl Desk {
                     let line =
                         format!("the exchange refused to cancel order {}: {failure}", action.order_sys_id.trim());
                     out.push(log(LogLevel::Warning, line));
+                    self.look_again();
                 }
             }
             TraderEvent::RequestFailed { request, failure } => self.on_request_failed(now, request, &failure, out),
@@ -293,6 +322,9 @@ impl Desk {
             if code == 0 {
                 self.books.begin(query);
                 self.queries.sent(now, number);
+                if self.unanswered.0 == 0 {
+                    self.unanswered.1 = now;
+                }
             } else {
                 self.queries.not_taken(now);
                 if code == -1 && self.is_logged_in() {
@@ -309,6 +341,7 @@ impl Desk {
         self.drive(now, session::Input::Time, out);
         if let Some(query) = self.queries.expire(now) {
             self.query_failed(now, query, "no answer came", out);
+            self.note_silence(now, out);
         }
         if self.queries.waits_since().is_some_and(|since| since + MOST_WAIT <= now) && self.key.is_some() {
             let why = format!("CTP has taken no query for {} s", MOST_WAIT.as_secs());
@@ -330,6 +363,50 @@ impl Desk {
         {
             let number = self.number();
             out.push(Effect::Send { number, request: query.request() });
+        }
+    }
+
+    /// What is known of an order is wrong: the counter is asked what it has.
+    fn look_again(&mut self) {
+        if self.is_logged_in() && self.books.ask_for_snapshot() {
+            self.want_all();
+        }
+    }
+
+    /// A query was not answered. Orders that a mute counter takes nobody hears of again.
+    fn note_silence(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        self.unanswered.0 += 1;
+        let (count, since) = self.unanswered;
+        if count < MUTE || !self.is_logged_in() {
+            return;
+        }
+        let time = (now - since).as_secs();
+        if self.heard <= since {
+            let why = format!("the counter has said nothing and answered no query for {time} s");
+            self.drive(now, session::Input::Mute(why), out);
+        } else if count == MUTE {
+            let line = format!(
+                "the counter has answered no query for {time} s, and still tells of other things: what it does not tell                  cannot be looked up"
+            );
+            out.push(log(LogLevel::Error, line));
+        }
+    }
+
+    /// The front is lost. A library that does nothing but lose it is stopped until somebody connects.
+    fn note_loss(&mut self, now: Duration, out: &mut Vec<Effect>) {
+        let (count, since) = &mut self.losses;
+        if now.saturating_sub(*since) > HAMMERING_TIME {
+            (*count, *since) = (0, now);
+        }
+        *count += 1;
+        if *count == HAMMERING {
+            let line = format!(
+                "the trader front hung up {HAMMERING} times within {} s: the library rests until the next try",
+                HAMMERING_TIME.as_secs()
+            );
+            out.push(log(LogLevel::Warning, line));
+            *count = 0;
+            out.push(Effect::Release);
         }
     }
 
@@ -362,6 +439,11 @@ impl Desk {
             session::Output::Ready => self.ready(now, out),
             session::Output::Ended(reason) => {
                 self.forget_session();
+                out.push(tell(VenueEvent::Disconnected { reason }));
+            }
+            session::Output::Silent(reason) => {
+                self.forget_session();
+                out.push(Effect::NextFront);
                 out.push(tell(VenueEvent::Disconnected { reason }));
             }
             session::Output::Refused(reason) => {
@@ -451,6 +533,7 @@ impl Desk {
         self.early.clear();
         self.is_early_full = false;
         self.refresh = None;
+        self.unanswered.0 = 0;
     }
 
     fn on_instrument(&mut self, now: Duration, row: Row<Instrument>, out: &mut Vec<Effect>) {
@@ -498,6 +581,7 @@ impl Desk {
         if self.queries.of(row.request) != Some(query) {
             return None;
         }
+        self.unanswered.0 = 0;
         if let Some(failure) = row.failure {
             self.fail(now, query, &failure, out);
             return None;

@@ -444,6 +444,9 @@ impl Trading {
                         told.push(Told::Event(Box::new(VenueEvent::Disconnected { reason })));
                     }
                 }
+                Effect::Release => self.release(),
+                // The configuration names one at least.
+                Effect::NextFront => self.fronts.rotate_left(1),
                 Effect::Send { number, request } => {
                     let code = self.send(number, &request).unwrap_or_else(|error| {
                         let message = format!("{request:?} cannot be sent: {error}");

@@ -82,6 +82,8 @@ pub enum Input {
     LoggedOut,
     /// Nothing goes on in this session: why, for people.
     Stuck(String),
+    /// The counter behind this front says nothing any more: why, for people.
+    Mute(String),
     /// Time has passed.
     Time,
 }
@@ -103,6 +105,8 @@ pub enum Output {
     Ready,
     /// The session is over, or there is none: why, for people.
     Ended(String),
+    /// The same, because the front or the counter behind it says nothing: the next connection is to try another front.
+    Silent(String),
     /// The counter refuses this user: why, for people.
     Refused(String),
 }
@@ -215,15 +219,10 @@ impl Session {
                 Some(self.ended("the counter says that nobody is logged in".to_owned()))
             }
             (Step::Settlement | Step::Instruments | Step::Done, Input::Stuck(why)) => Some(self.ended(why)),
-            (Step::Front, Input::Time) if self.due.is_some_and(|due| due <= now) => {
-                // Nothing of a login can be under way: the library goes on trying its fronts.
-                let waited = Step::Front.waits_for();
-                let ended = self.ended(format!("waited in vain for {waited}"));
-                self.is_stale = false;
-                Some(ended)
-            }
-            (step, Input::Time) if self.due.is_some_and(|due| due <= now) => {
-                self.end_if_wanted(step, || format!("waited in vain for {}", step.waits_for()))
+            (Step::Settlement | Step::Instruments | Step::Done, Input::Mute(why)) => Some(self.silent(why)),
+            // A library that a front has taken and tells nothing stays with it for ever: a new object tries another one.
+            (step, Input::Time) if step != Step::Idle && self.due.is_some_and(|due| due <= now) => {
+                Some(self.silent(format!("waited in vain for {}", step.waits_for())))
             }
             // Answers that nobody waits for: late ones, or of a session that is over.
             _ => None,
@@ -274,6 +273,11 @@ impl Session {
         self.idle();
         self.is_stale = true;
         Output::Ended(why)
+    }
+
+    fn silent(&mut self, why: String) -> Output {
+        self.ended(why.clone());
+        Output::Silent(why)
     }
 
     fn end_if_wanted(&mut self, step: Step, why: impl FnOnce() -> String) -> Option<Output> {

@@ -139,6 +139,7 @@ extern "C" fn register_front(api: &Api, front: *const c_char) {
     // SAFETY: the parameter is a text.
     let front = unsafe { CStr::from_ptr(front) }.to_string_lossy();
     api.log.call("RegisterFront", json!([front]));
+    locked(&api.counter).register(&front);
 }
 
 #[unsafe(export_name = "_ZN18CFtdcTraderApiImpl11RegisterSpiEP19CThostFtdcTraderSpi")]

@@ -73,17 +73,26 @@ pub struct Counter {
     script: Script,
     family: String,
     book: Book,
+    has_front: bool,
     connected: bool,
     logged_in: bool,
 }
 
 impl Counter {
     pub fn new(script: Script, family: &str) -> Counter {
-        Counter { script, family: family.to_owned(), book: Book::new(family), connected: false, logged_in: false }
+        let (family, book) = (family.to_owned(), Book::new(family));
+        Counter { script, family, book, has_front: false, connected: false, logged_in: false }
     }
 
     pub fn is_logged_in(&self) -> bool {
         self.logged_in
+    }
+
+    /// The client names this front.
+    pub fn register(&mut self, front: &str) {
+        if !std::mem::replace(&mut self.has_front, true) && self.script.silent_front.as_deref() == Some(front) {
+            self.script.never_connect = true;
+        }
     }
 
     /// What `Init` brings about.

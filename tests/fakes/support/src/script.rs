@@ -31,6 +31,8 @@ pub type Fields = Map<String, Value>;
 pub struct Script {
     /// Whether the front never answers: no connection, and requests return 0 all the same, as the real libraries' do.
     pub never_connect: bool,
+    /// The same of one front, as far as it is the first that a client names.
+    pub silent_front: Option<String>,
     /// The answer to a login (`CThostFtdcRspUserLoginField`).
     pub login: Fields,
     /// The answers to queries: rows by the request's name. Orders and trades are the day's where they are not given.

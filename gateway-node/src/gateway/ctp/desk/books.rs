@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use compact_str::CompactString;
 use ctp::records::{AccountRecord, PositionRecord};
 use ctp::{account, position};
-use protocol::{Account, Contract, Direction, Exchange, InstrumentId, LogLevel, Name, Position};
+use protocol::{Account, Contract, Direction, InstrumentId, LogLevel, Name, Position};
 
 use super::super::line;
 use super::super::orders::Orders;
@@ -62,7 +62,7 @@ struct Round {
     heard: HashSet<VenueReference>,
     trades: Vec<VenueTrade>,
     /// Those in it: what is told live and listed too is one trade.
-    traded: HashSet<(Exchange, Direction, Name)>,
+    traded: HashSet<(InstrumentId, Direction, Name)>,
     positions: Vec<Position>,
     accounts: Vec<Account>,
 }
@@ -200,7 +200,7 @@ impl Books {
     /// A fill is listed by the query for trades, which is answered ahead of the one for positions.
     pub(super) fn listed_trade(&mut self, trade: &VenueTrade) {
         if let Some(round) = &mut self.round
-            && round.traded.insert((trade.instrument.exchange, trade.direction, trade.tradeid.clone()))
+            && round.traded.insert((trade.instrument.clone(), trade.direction, trade.tradeid.clone()))
         {
             round.trades.push(trade.clone());
         }

@@ -8,7 +8,7 @@ use protocol::{Direction, Exchange, InstrumentId, Offset, OrderStatus};
 
 use super::super::samples::{record, trade};
 use super::*;
-use crate::gateway::{VenueOrder, VenueSnapshot};
+use crate::gateway::{VenueOrder, VenueSnapshot, VenueTrade};
 
 /// A desk with its time, its contracts' instrument, and what it has said and sent.
 struct Rig {
@@ -18,6 +18,8 @@ struct Rig {
     told: Vec<VenueEvent>,
     lost: usize,
     renewed: usize,
+    released: usize,
+    next_fronts: usize,
     /// What CTP returns for queries.
     code: i32,
 }
@@ -32,7 +34,17 @@ impl Rig {
             first_number: 0,
         };
         let desk = Desk::new(settings);
-        Rig { desk, now: Duration::from_secs(100), sent: vec![], told: vec![], lost: 0, renewed: 0, code: 0 }
+        Rig {
+            desk,
+            now: Duration::from_secs(100),
+            sent: vec![],
+            told: vec![],
+            lost: 0,
+            renewed: 0,
+            released: 0,
+            next_fronts: 0,
+            code: 0,
+        }
     }
 
     fn act(&mut self, act: impl FnOnce(&mut Desk, Duration, &mut Vec<Effect>)) {
@@ -43,6 +55,8 @@ impl Rig {
         while let Some(effect) = effects.pop_front() {
             match effect {
                 Effect::Renew => self.renewed += 1,
+                Effect::Release => self.released += 1,
+                Effect::NextFront => self.next_fronts += 1,
                 Effect::Send { number, request } => {
                     let mut more = Vec::new();
                     self.desk.on_sent(self.now, number, &request, self.code, &mut more);
@@ -572,6 +586,105 @@ fn a_refusal_reaches_the_order_that_it_is_of() {
     let orders = rig.orders();
     assert_eq!((orders.len(), orders[0].status), (1, OrderStatus::Rejected));
     assert_eq!(orders[0].reason.as_deref(), Some("CTP error 31: 资金不足"));
+}
+
+#[test]
+fn a_counter_that_says_nothing_at_all_is_left_for_another_front() {
+    let mut rig = Rig::new();
+    rig.log_in(-7);
+    let began = rig.now;
+    while rig.desk.is_logged_in() && rig.now < began + Duration::from_secs(120) {
+        rig.pass(Duration::from_secs(1));
+    }
+    let took = rig.now - began;
+    assert!((20..60).contains(&took.as_secs()), "after two queries without an answer, not {took:?}");
+    let reasons = |told: &[VenueEvent]| {
+        told.iter().filter(|event| matches!(event, VenueEvent::Disconnected { .. })).cloned().collect::<Vec<_>>()
+    };
+    let ended = reasons(&rig.told);
+    assert!(
+        matches!(&ended[..], [VenueEvent::Disconnected { reason }] if reason.contains("answered no query")),
+        "{ended:?}"
+    );
+    assert_eq!((rig.next_fronts, rig.renewed), (1, 0));
+    rig.act(|desk, now, out| desk.connect(now, out));
+    assert_eq!(rig.renewed, 1, "with a new object of the library");
+}
+
+#[test]
+fn a_counter_that_only_answers_no_queries_is_kept_and_somebody_hears_of_it() {
+    let mut rig = Rig::new();
+    rig.log_in(-7);
+    for _ in 0..120 {
+        rig.pass(Duration::from_secs(1));
+        rig.event(TraderEvent::Order(Box::new(record(5, b'3', 0))));
+    }
+    assert!(rig.desk.is_logged_in(), "orders go on");
+    let errors = rig.told.iter().filter(|event| matches!(event, VenueEvent::Log { level: LogLevel::Error, .. }));
+    assert_eq!(errors.count(), 1);
+}
+
+#[test]
+fn after_a_cancel_that_finds_nothing_to_cancel_the_counter_is_asked_what_it_has() {
+    let refused = |code, is_exchange| {
+        let mut rig = Rig::new();
+        rig.log_in(-7);
+        rig.event(TraderEvent::Order(Box::new(record(5, b'3', 0))));
+        let failure = Failure { code, message: "报单已全成交或已撤销".to_owned() };
+        let action = ctp::records::RefusedAction {
+            order_ref: "5".into(),
+            front_id: 1,
+            session_id: -7,
+            exchange: "SHFE".into(),
+            order_sys_id: "".into(),
+        };
+        rig.event(if is_exchange {
+            TraderEvent::CancelFailed { action, failure }
+        } else {
+            TraderEvent::CancelRefused { action, failure }
+        });
+        rig.pass(Duration::from_secs(1));
+        rig.sent.iter().any(|(_, request)| *request == Request::QueryOrders)
+    };
+    assert!(refused(25, false) && refused(26, false) && refused(26, true));
+    assert!(!refused(22, false), "this says nothing of the order");
+}
+
+#[test]
+fn a_library_that_hammers_its_front_is_stopped() {
+    let mut rig = Rig::new();
+    rig.act(|desk, now, out| desk.connect(now, out));
+    for _ in 0..HAMMERING {
+        rig.pass(Duration::from_secs(1));
+        rig.event(TraderEvent::FrontDisconnected { reason: 0x1001 });
+    }
+    assert_eq!(rig.released, 0, "once a second is what later versions do");
+    rig.pass(Duration::from_secs(10));
+    for _ in 0..HAMMERING {
+        rig.event(TraderEvent::FrontDisconnected { reason: 0x1001 });
+    }
+    assert_eq!(rig.released, 1);
+}
+
+#[test]
+fn both_legs_of_a_combinations_fill_are_told_and_listed_though_they_share_an_id() {
+    let mut rig = Rig::new();
+    rig.log_in(-7);
+    rig.event(TraderEvent::Order(Box::new(record(5, b'3', 0))));
+    let (one, mut other) = (trade(5, 1, 1), trade(5, 1, 1));
+    other.symbol = "rb2701".into();
+    rig.event(TraderEvent::Trade(Box::new(one.clone())));
+    rig.event(TraderEvent::Trade(Box::new(other.clone())));
+    let symbols = |trades: Vec<VenueTrade>| trades.into_iter().map(|trade| trade.instrument.symbol).collect::<Vec<_>>();
+    let told = rig.told.iter().filter_map(|event| match event {
+        VenueEvent::Trade(trade) => Some(trade.clone()),
+        _ => None,
+    });
+    let told = symbols(told.collect());
+    assert_eq!(told.len(), 2, "{told:?}");
+    rig.desk.ask_for_snapshot().expect("logged in");
+    rig.answer_round(&[record(5, b'0', 1)], &[one, other]);
+    assert_eq!(symbols(rig.snapshots()[0].trades.clone()), told);
 }
 
 proptest! {
