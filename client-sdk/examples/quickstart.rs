@@ -24,7 +24,7 @@ async fn main() -> anyhow::Result<()> {
     gateway.subscribe(&instrument).await?;
     let price = loop {
         if let Some(Update::Event(event)) = ticks.next().await {
-            let tick = event.data;
+            let tick = &event.data;
             println!("{instrument} {:?} bid {:?} ask {:?}", tick.last_price, tick.best_bid(), tick.best_ask());
             if let Some(ask) = tick.best_ask() {
                 break ask.0;

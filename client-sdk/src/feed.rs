@@ -57,10 +57,9 @@ struct Reader<T> {
 }
 
 /// An event, for whoever reads.
-#[derive(Clone)]
 struct Arrived<T> {
     key: Key,
-    event: Event<T>,
+    event: Arc<Event<T>>,
     /// Where it stands among all that arrived, from 1.
     place: u64,
     /// Where the one before it of its key stands; 0 if there was none.
@@ -69,7 +68,7 @@ struct Arrived<T> {
     missed: u64,
 }
 
-impl<T: Clone + DeserializeOwned + Send + 'static> Feed<T> {
+impl<T: Clone + DeserializeOwned + Send + Sync + 'static> Feed<T> {
     /// Subscribes, and returns when the server has the subscription for certain.
     pub(crate) async fn open(client: &Client, connection: &Connection, subject: String) -> Result<Self, Error> {
         let subscription = connection.subscribe(subject).await?;
@@ -115,17 +114,17 @@ impl<T> Shared<T> {
     }
 }
 
-impl<T: Clone> Reader<T> {
+impl<T> Reader<T> {
     fn wants(&self, arrived: &Arrived<T>) -> bool {
         self.gateway.as_ref().is_none_or(|gateway| *gateway == arrived.event.gateway)
     }
 
     /// Hands it what is its.
-    fn take(&self, arrived: impl Iterator<Item = Arrived<T>>) {
-        self.queue.extend(arrived.map(|arrived| {
+    fn take(&self, arrived: &[Arrived<T>]) {
+        self.queue.extend(arrived.iter().filter(|arrived| self.wants(arrived)).map(|arrived| {
             // What was missed before it joined, or around that, is nothing to it.
             let missed = if arrived.before > self.joined { arrived.missed } else { 0 };
-            (arrived.key, Update::Event(arrived.event), missed)
+            (arrived.key.clone(), Update::Event(Arc::clone(&arrived.event)), missed)
         }));
     }
 }
@@ -185,12 +184,7 @@ impl<T: Clone + DeserializeOwned> Decoder<T> {
         if let Some(last) = arrived.last() {
             readers.arrived = last.place;
         }
-        if let Some((last, others)) = readers.all.split_last() {
-            for reader in others {
-                reader.take(arrived.iter().filter(|arrived| reader.wants(arrived)).cloned());
-            }
-            last.take(arrived.into_iter().filter(|arrived| last.wants(arrived)));
-        }
+        readers.all.iter().for_each(|reader| reader.take(&arrived));
     }
 
     fn tell(&self, updates: &[Update<T>]) {
@@ -203,7 +197,8 @@ impl<T: Clone + DeserializeOwned> Decoder<T> {
     /// The event of a message, unless it, or a later one, came before, or it is of a leader that leads no more.
     fn decode(&mut self, message: &async_nats::Message) -> Option<Arrived<T>> {
         let event = match codec::decode::<Event<T>>(&message.payload) {
-            Ok(event) => event,
+            // Half a kilobyte for a tick: from here on it stays where it is.
+            Ok(event) => Arc::new(event),
             Err(error) => {
                 if self.shared.undecodable.fetch_add(1, Ordering::Relaxed) == 0 {
                     let subject = &message.subject;
@@ -257,7 +252,7 @@ impl<T> Default for Feeds<T> {
     }
 }
 
-impl<T: Clone + DeserializeOwned + Send + 'static> Feeds<T> {
+impl<T: Clone + DeserializeOwned + Send + Sync + 'static> Feeds<T> {
     /// The subscription that there is, or a new one; the server has it for certain.
     pub(crate) async fn open(
         &self,

@@ -120,7 +120,7 @@ impl<T: Journalled> Stream for JournalStream<T> {
             }
             let update = match std::task::ready!(self.followed.poll_recv(context)) {
                 None => return Poll::Ready(None),
-                Some(Followed::Event(item)) => self.wants(item.event).map(Update::Event),
+                Some(Followed::Event(item)) => self.wants(item.event).map(|event| Update::Event(Arc::new(event))),
                 Some(Followed::TooOld(gateway)) => {
                     Some(Update::Missed(Missed { gateway, instrument: None, count: None, cause: MissedCause::TooOld }))
                 }

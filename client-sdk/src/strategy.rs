@@ -149,7 +149,7 @@ pub struct Context {
     filled: HashMap<InstrumentId, f64>,
     /// Orders of one's own that were answered, and whose first event is still to come.
     answered: HashMap<OrderKey, Order>,
-    ticks: HashMap<InstrumentId, Tick>,
+    ticks: HashMap<InstrumentId, Arc<Event<Tick>>>,
 }
 
 impl Context {
@@ -174,7 +174,7 @@ impl Context {
     /// The newest tick of an instrument.
     #[must_use]
     pub fn tick(&self, instrument: &InstrumentId) -> Option<&Tick> {
-        self.ticks.get(instrument)
+        self.ticks.get(instrument).map(|event| &event.data)
     }
 
     /// Lots held, long ones less short ones, of the whole account.
@@ -498,10 +498,10 @@ async fn on_health<S: Strategy>(strategy: &mut S, context: &mut Context, event: 
 
 async fn on_update<S: Strategy>(strategy: &mut S, context: &mut Context, update: Update<Tick>) -> Outcome {
     match update {
-        Update::Event(Event { data: tick, .. }) => {
+        Update::Event(event) => {
             // Known before the callback asks for it.
-            context.ticks.insert(tick.instrument(), tick.clone());
-            strategy.on_tick(context, &tick).await.context("on_tick")
+            context.ticks.insert(event.data.instrument(), Arc::clone(&event));
+            strategy.on_tick(context, &event.data).await.context("on_tick")
         }
         Update::Missed(missed) => strategy.on_gap(context, &missed).await.context("on_gap"),
         // The health of the connection is told by `on_status`.

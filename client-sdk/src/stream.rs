@@ -23,8 +23,8 @@ const CAPACITY: usize = 65_536;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Update<T> {
-    /// Something happened.
-    Event(Event<T>),
+    /// Something happened. Shared by all streams of a client that bring it, so that nobody pays for a copy.
+    Event(Arc<Event<T>>),
     /// Something was missed before the event that follows.
     Missed(Missed),
     /// The connection is lost; it is made again by itself.
@@ -36,7 +36,7 @@ pub enum Update<T> {
 
 impl<T> Update<T> {
     /// The event, if it is one.
-    pub fn event(self) -> Option<Event<T>> {
+    pub fn event(self) -> Option<Arc<Event<T>>> {
         match self {
             Update::Event(event) => Some(event),
             _ => None,
@@ -104,7 +104,7 @@ impl<T> Drop for EventStream<T> {
     }
 }
 
-impl<T: Clone + DeserializeOwned + Send + 'static> EventStream<T> {
+impl<T: Clone + DeserializeOwned + Send + Sync + 'static> EventStream<T> {
     /// Subscribes, and returns when the server has the subscription for certain.
     pub(crate) async fn open(client: &Client, connection: &Connection, subject: String) -> Result<Self, Error> {
         let feed = Feed::open(client, connection, subject).await?;
@@ -146,7 +146,7 @@ impl<T> EventStream<T> {
     }
 }
 
-impl<T: Send + 'static> Stream for EventStream<T> {
+impl<T: Send + Sync + 'static> Stream for EventStream<T> {
     type Item = Update<T>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Update<T>>> {

@@ -92,7 +92,7 @@ async fn replay(config: &str, files: &[(InstrumentId, PathBuf)]) -> Replay {
     let mut replay = Replay { arrived: HashMap::new(), missed: HashMap::new(), last: HashMap::new() };
     let mut take = |update: Update<Tick>| match update {
         Update::Event(event) => {
-            replay.arrived.entry(event.data.instrument()).or_default().push((event.seq, event.data));
+            replay.arrived.entry(event.data.instrument()).or_default().push((event.seq, event.data.clone()));
         }
         Update::Missed(missed) => {
             let instrument = missed.instrument.expect("ticks are of an instrument");
@@ -105,7 +105,7 @@ async fn replay(config: &str, files: &[(InstrumentId, PathBuf)]) -> Replay {
             tokio::select! {
                 update = ticks.next() => take(update.expect("the stream goes on")),
                 log = logs.next() => {
-                    let line = log.expect("the stream goes on").event().map(|e| e.data.msg).unwrap_or_default();
+                    let line = log.expect("the stream goes on").event().map(|e| e.data.msg.clone()).unwrap_or_default();
                     if line.contains("feed ended") {
                         return;
                     }
@@ -118,7 +118,7 @@ async fn replay(config: &str, files: &[(InstrumentId, PathBuf)]) -> Replay {
     while let Ok(Some(update)) = tokio::time::timeout(Duration::from_secs(2), ticks.next()).await {
         match update {
             Update::Event(event) => {
-                replay.arrived.entry(event.data.instrument()).or_default().push((event.seq, event.data));
+                replay.arrived.entry(event.data.instrument()).or_default().push((event.seq, event.data.clone()));
             }
             Update::Missed(missed) => {
                 *replay.missed.entry(missed.instrument.expect("of an instrument")).or_default() +=

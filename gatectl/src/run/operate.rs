@@ -54,7 +54,7 @@ impl Session {
         let heard = async {
             while let Some(update) = statuses.next().await {
                 if let Update::Event(event) = update {
-                    failed.insert(event.data.gateway_name.clone(), event.data);
+                    failed.insert(event.data.gateway_name.clone(), event.data.clone());
                 }
             }
         };

@@ -82,7 +82,7 @@ impl Session {
                 () = interrupt.pressed() => return Err(interrupted(gateway, &id, "before the order was finished")),
             };
             match update {
-                Some(Update::Event(event)) => news = Some(event.data),
+                Some(Update::Event(event)) => news = Some(event.data.clone()),
                 Some(Update::Missed(missed)) => {
                     self.out.remark(&missed_sentence(&missed))?;
                     // What was missed may have been this order's end.

@@ -86,7 +86,7 @@ impl Session {
                     if !self.out.is_json() {
                         steps.learn(self, &event).await;
                     }
-                    self.out.item(rows::TICK, &event, |event| rows::tick(event, &steps.known))?;
+                    self.out.item(rows::TICK, &*event, |event| rows::tick(event, &steps.known))?;
                     left -= 1;
                     if left == 0 {
                         return self.out.flush();

@@ -26,7 +26,7 @@ pub enum Update {
     /// A gateway's orders, trades, positions and accounts as they are now.
     State { gateway: Name, state: Arc<OmsState> },
     /// An instrument's newest tick.
-    Tick(Box<Event<Tick>>),
+    Tick(Arc<Event<Tick>>),
     /// So many ticks were lost on the way here.
     TicksMissed(u64),
     /// An instrument's price step.
@@ -303,7 +303,7 @@ impl GatewayView {
 
 #[derive(Debug, Clone)]
 struct TickView {
-    event: Event<Tick>,
+    event: Arc<Event<Tick>>,
     /// Which way the last price moved when it last moved.
     moved: Tone,
 }
@@ -315,7 +315,7 @@ impl Model {
             Update::State { gateway, state } => {
                 self.states.insert(gateway, state);
             }
-            Update::Tick(event) => self.apply_tick(*event),
+            Update::Tick(event) => self.apply_tick(event),
             Update::TicksMissed(missed) => self.ticks_missed = self.ticks_missed.saturating_add(missed),
             Update::Contract(contract) => self.decimals.learn(&contract),
             Update::Log(log) => {
@@ -354,7 +354,7 @@ impl Model {
         self.gateways.insert(view.status.gateway_name.clone(), view);
     }
 
-    fn apply_tick(&mut self, event: Event<Tick>) {
+    fn apply_tick(&mut self, event: Arc<Event<Tick>>) {
         let key = (event.data.instrument(), event.gateway.clone());
         let before = self.ticks.get(&key);
         let moved = match (before.and_then(|b| b.event.data.last_price), event.data.last_price) {
@@ -717,7 +717,7 @@ pub(super) mod tests {
         data.volume = Some(12_345.0);
         data.bids.push(Level(last - 1.0, 5.0));
         data.asks.push(Level(last + 1.0, 8.0));
-        Update::Tick(Box::new(Event { gateway: gateway.into(), epoch: 7, seq: 1, time: start(), data }))
+        Update::Tick(Arc::new(Event { gateway: gateway.into(), epoch: 7, seq: 1, time: start(), data }))
     }
 
     pub fn state(gateway: &str, orders: usize, trades: usize) -> Update {

@@ -99,7 +99,7 @@ async fn follow_health(mut health: client_sdk::HealthStream, news: Sender<Update
 async fn follow_logs(mut logs: client_sdk::LogStream, news: Sender<Update>) -> &'static str {
     while let Some(item) = logs.next().await {
         if let Item::Event(event) = item
-            && news.send(Update::Log(event.data)).await.is_err()
+            && news.send(Update::Log(event.data.clone())).await.is_err()
         {
             break;
         }
@@ -113,7 +113,7 @@ async fn follow_ticks(mut ticks: client_sdk::TickStream, client: Client, news: S
         let sent = match item {
             Item::Event(event) => {
                 steps.learn(&client.gateway(event.gateway.clone()), event.data.instrument(), &news).await;
-                news.send(Update::Tick(Box::new(event))).await
+                news.send(Update::Tick(event)).await
             }
             // Newer ones in the place of older ones are what a view is for; a loss is not.
             Item::Missed(missed) if missed.cause == MissedCause::Lost => {
@@ -137,7 +137,7 @@ async fn follow_gateways(mut statuses: client_sdk::StatusStream, client: Client,
         if mirrored.insert(event.gateway.clone()) {
             mirrors.spawn(follow_state(client.clone(), event.gateway.clone(), news.clone()));
         }
-        if news.send(Update::Status(event.data)).await.is_err() {
+        if news.send(Update::Status(event.data.clone())).await.is_err() {
             break;
         }
     }

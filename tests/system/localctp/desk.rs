@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike, FixedOffset, TimeDelta, Timelike};
@@ -97,7 +98,7 @@ impl Desk {
     }
 
     /// The market has these best prices from now on: the counter knows them, and the tick has come to the client.
-    pub async fn market(&mut self, bid: f64, ask: f64) -> Event<Tick> {
+    pub async fn market(&mut self, bid: f64, ask: f64) -> Arc<Event<Tick>> {
         self.volume += 1;
         let now = china_now();
         let today = now.format("%Y%m%d").to_string();
