@@ -1,3 +1,4 @@
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate};
@@ -247,6 +248,11 @@ fn recorded(path: &str) -> Option<PathBuf> {
     if file.is_file() {
         return Some(file);
     }
-    println!("skipped: no {}; set GATEMESH_DATA to the directory of the recorded data", file.display());
+    // Not by print: what passes is not heard.
+    let _ = writeln!(
+        std::io::stdout(),
+        "skipped: no {}; set GATEMESH_DATA to the directory of the recorded data",
+        file.display()
+    );
     None
 }
