@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::{InstrumentId, Tick};
 use tokio::sync::Notify;
@@ -39,7 +39,11 @@ struct Inner {
     received: u64,
     conflated: u64,
     closed: bool,
-    /// Somebody waited in vain: [`TickQueue::push_soon`] waits no more before half of the room is free.
+    /// Ticks that were taken out.
+    taken: u64,
+    /// How long [`TickQueue::push_soon`] has waited since this many were taken.
+    held: (Duration, u64),
+    /// That was too long: it waits no more before half of the room is free.
     is_stuck: bool,
 }
 
@@ -64,16 +68,24 @@ impl TickQueue {
         self.put(self.lock(), tick);
     }
 
-    /// Numbers the tick and queues it, after it has waited for room up to `patience`. Once that was in vain this is
-    /// [`TickQueue::push`] until half of the room is free: whoever stands still holds the caller once, and briefly.
+    /// Numbers the tick and queues it, and may wait for room first: in all for `patience` while half of what fits in is
+    /// taken out. Once that was in vain this is [`TickQueue::push`] until half of the room is free. So a node that keeps
+    /// up gets every tick, and neither one that stands still nor a slow one holds the caller for longer.
     pub fn push_soon(&self, tick: Tick, patience: Duration) {
+        let half = self.capacity / 2;
         let mut inner = self.lock();
-        if inner.is_stuck && inner.overflow.is_empty() && inner.queue.len() <= self.capacity / 2 {
+        if inner.overflow.is_empty() && inner.queue.len() <= half {
+            inner.held = (Duration::ZERO, inner.taken);
             inner.is_stuck = false;
         }
         if !inner.is_stuck && self.is_full(&inner) {
-            inner = self.wait_for_room(inner, patience);
-            inner.is_stuck = self.is_full(&inner);
+            let (waited, since) = inner.held;
+            let began = Instant::now();
+            inner = self.wait_for_room(inner, patience.saturating_sub(waited));
+            let waited = waited + began.elapsed();
+            let has_moved = inner.taken - since >= half as u64;
+            inner.is_stuck = self.is_full(&inner) || (waited > patience && !has_moved);
+            inner.held = if has_moved { (Duration::ZERO, inner.taken) } else { (waited, since) };
         }
         self.put(inner, tick);
     }
@@ -134,6 +146,7 @@ impl TickQueue {
             batch.extend(inner.queue.drain(..more));
             count += more;
         }
+        inner.taken += count as u64;
         drop(inner);
         if count > 0 {
             self.room.notify_all();
@@ -303,6 +316,29 @@ mod tests {
         push(7.0, FOR_EVER);
         assert!(!stuck());
         assert_eq!(queue.counts().conflated, 1);
+    }
+
+    #[test]
+    fn a_node_that_takes_too_slowly_does_not_hold_a_feed_for_ever() {
+        const ALL: u64 = 20_000;
+        let queue = std::sync::Arc::new(TickQueue::new(100));
+        let feeder = std::thread::spawn({
+            let queue = queue.clone();
+            move || (0..ALL).for_each(|n| queue.push_soon(tick("a", n as f64), Duration::from_millis(50)))
+        });
+        let mut taken = Vec::new();
+        // Each of its waits would find room in time: 20,000 of them.
+        while !feeder.is_finished() {
+            queue.try_pop_batch(&mut taken, 1);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        while queue.try_pop_batch(&mut taken, 100) > 0 {}
+        feeder.join().expect("the feeder ends");
+        let counts = queue.counts();
+        assert_eq!(counts.received, ALL);
+        assert!(counts.conflated > ALL / 2, "{counts:?}");
+        assert_eq!(taken.len() as u64 + counts.conflated, ALL);
+        assert!(taken.windows(2).all(|pair| pair[0].seq < pair[1].seq));
     }
 
     #[test]

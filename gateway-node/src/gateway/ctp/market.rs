@@ -30,9 +30,11 @@ use crate::gateway::{VenueEvent, VenueSink};
 
 /// Instruments asked for in one request.
 const BATCH: usize = 500;
-/// The library's thread waits this long for room in the node's queue of ticks. A front closes a connection that is not
-/// read for seconds.
-const TICK_PATIENCE: Duration = Duration::from_millis(50);
+/// The library's thread waits this long for room in the node's queue of ticks, as [`TickQueue::push_soon`] counts it: more
+/// than a busy machine keeps the node from its turn, and less than the seconds for which a front bears not to be read.
+///
+/// [`TickQueue::push_soon`]: crate::gateway::TickQueue::push_soon
+const TICK_PATIENCE: Duration = Duration::from_millis(500);
 /// A front that is not there for so long is worth a line.
 const FRONT_PATIENCE: Duration = Duration::from_secs(15);
 /// What goes on is told to people this often.
