@@ -3,11 +3,12 @@
 //! Each tick is numbered here, on arrival, before anything can be lost. While there is room the queue keeps every
 //! tick in order. When it is full, ticks **conflate**: per instrument the newest one waits outside and goes in when
 //! room appears; what it replaced shows as a gap in the numbers. A feed that may wait (a replay) uses
-//! [`TickQueue::push_wait`] and loses nothing.
+//! [`TickQueue::push_wait`] and loses nothing. One that may be held for a moment (a library's thread) uses
+//! [`TickQueue::push_soon`]: a burst arrives whole at a node that keeps up, and one that stands still holds nobody.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use protocol::{InstrumentId, Tick};
 use tokio::sync::Notify;
@@ -38,6 +39,12 @@ struct Inner {
     received: u64,
     conflated: u64,
     closed: bool,
+    /// Ticks that were taken out.
+    taken: u64,
+    /// How long [`TickQueue::push_soon`] has waited since this many were taken.
+    held: (Duration, u64),
+    /// That was too long: it waits no more before half of the room is free.
+    is_stuck: bool,
 }
 
 /// Counts since the queue was made.
@@ -58,35 +65,63 @@ impl TickQueue {
 
     /// Numbers the tick and queues it; never waits.
     pub fn push(&self, tick: Tick) {
+        self.put(self.lock(), tick);
+    }
+
+    /// Numbers the tick and queues it, and may wait for room first: in all for `patience` while half of what fits in is
+    /// taken out. Once that was in vain this is [`TickQueue::push`] until half of the room is free. So a node that keeps
+    /// up gets every tick, and neither one that stands still nor a slow one holds the caller for longer.
+    pub fn push_soon(&self, tick: Tick, patience: Duration) {
+        let half = self.capacity / 2;
         let mut inner = self.lock();
+        if inner.overflow.is_empty() && inner.queue.len() <= half {
+            inner.held = (Duration::ZERO, inner.taken);
+            inner.is_stuck = false;
+        }
+        if !inner.is_stuck && self.is_full(&inner) {
+            let (waited, since) = inner.held;
+            let began = Instant::now();
+            inner = self.wait_for_room(inner, patience.saturating_sub(waited));
+            let waited = waited + began.elapsed();
+            let has_moved = inner.taken - since >= half as u64;
+            inner.is_stuck = self.is_full(&inner) || (waited > patience && !has_moved);
+            inner.held = if has_moved { (Duration::ZERO, inner.taken) } else { (waited, since) };
+        }
+        self.put(inner, tick);
+    }
+
+    /// Numbers the tick and queues it, waiting for room up to `patience`; for feeds that can wait.
+    /// Gives the tick back, not numbered, if there was no room (or the queue is closed).
+    pub fn push_wait(&self, tick: Tick, patience: Duration) -> Result<(), Box<Tick>> {
+        let inner = self.wait_for_room(self.lock(), patience);
+        if inner.closed || self.is_full(&inner) {
+            return Err(Box::new(tick));
+        }
+        self.put(inner, tick);
+        Ok(())
+    }
+
+    fn is_full(&self, inner: &Inner) -> bool {
+        inner.queue.len() >= self.capacity || !inner.overflow.is_empty()
+    }
+
+    fn wait_for_room<'a>(&'a self, inner: MutexGuard<'a, Inner>, patience: Duration) -> MutexGuard<'a, Inner> {
+        let waits = |inner: &mut Inner| !inner.closed && self.is_full(inner);
+        self.room.wait_timeout_while(inner, patience, waits).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Numbers the tick and queues it, or has it wait outside.
+    fn put(&self, mut inner: MutexGuard<'_, Inner>, tick: Tick) {
         let instrument = tick.instrument();
         let seq = inner.number(&instrument);
         let tick = SequencedTick { seq, tick };
-        if inner.queue.len() < self.capacity && inner.overflow.is_empty() {
+        if !self.is_full(&inner) {
             inner.queue.push_back(tick);
         } else if inner.overflow.insert(instrument, tick).is_some() {
             inner.conflated += 1;
         }
         drop(inner);
         self.arrived.notify_one();
-    }
-
-    /// Numbers the tick and queues it, waiting for room up to `patience`; for feeds that can wait.
-    /// Gives the tick back, not numbered, if there was no room (or the queue is closed).
-    pub fn push_wait(&self, tick: Tick, patience: Duration) -> Result<(), Box<Tick>> {
-        let inner = self.lock();
-        let full =
-            |inner: &mut Inner| !inner.closed && (inner.queue.len() >= self.capacity || !inner.overflow.is_empty());
-        let (mut inner, _) =
-            self.room.wait_timeout_while(inner, patience, full).unwrap_or_else(PoisonError::into_inner);
-        if inner.closed || full(&mut inner) {
-            return Err(Box::new(tick));
-        }
-        let seq = inner.number(&tick.instrument());
-        inner.queue.push_back(SequencedTick { seq, tick });
-        drop(inner);
-        self.arrived.notify_one();
-        Ok(())
     }
 
     /// Moves up to `max` ticks to `batch`, waiting until there is one. Safe to cancel: nothing is lost.
@@ -111,6 +146,7 @@ impl TickQueue {
             batch.extend(inner.queue.drain(..more));
             count += more;
         }
+        inner.taken += count as u64;
         drop(inner);
         if count > 0 {
             self.room.notify_all();
@@ -220,5 +256,96 @@ mod tests {
         assert!(queue.push_wait(tick("a", 1.0), Duration::ZERO).is_ok());
         assert!(queue.push_wait(tick("a", 2.0), Duration::ZERO).is_err());
         assert_eq!(queue.counts().received, 1, "what was given back is not numbered");
+    }
+
+    /// Longer than any test may take: whoever waits for so long never ends.
+    const FOR_EVER: Duration = Duration::from_secs(100_000);
+
+    #[test]
+    fn a_feed_that_may_be_held_for_a_moment_loses_nothing_to_a_node_that_keeps_up() {
+        let queue = std::sync::Arc::new(TickQueue::new(2));
+        let feeder = std::thread::spawn({
+            let queue = queue.clone();
+            move || (0..1000).for_each(|n| queue.push_soon(tick("a", f64::from(n)), FOR_EVER))
+        });
+        let mut taken = Vec::new();
+        while taken.len() < 1000 {
+            if queue.try_pop_batch(&mut taken, 16) == 0 {
+                std::thread::yield_now();
+            }
+        }
+        feeder.join().expect("the feeder ends");
+        assert!(taken.iter().zip(1..).all(|(tick, seq)| tick.seq == seq));
+        assert_eq!(queue.counts(), TickCounts { received: 1000, conflated: 0 });
+    }
+
+    #[test]
+    fn a_node_that_stands_still_holds_a_feed_once_and_every_tick_is_counted() {
+        let queue = TickQueue::new(4);
+        let push = |symbol: &str, price: f64, patience| queue.push_soon(tick(symbol, price), patience);
+        (1..=4).for_each(|n| push("a", f64::from(n), FOR_EVER));
+        push("a", 5.0, Duration::from_millis(1));
+        // Nobody takes any, and yet none of these waits.
+        push("a", 6.0, FOR_EVER);
+        push("b", 1.0, FOR_EVER);
+        push("b", 2.0, FOR_EVER);
+        let mut taken = Vec::new();
+        // There is room, but less than half of it, and older ones wait for it.
+        assert_eq!(queue.try_pop_batch(&mut taken, 1), 1);
+        push("b", 3.0, FOR_EVER);
+        while queue.try_pop_batch(&mut taken, 2) > 0 {}
+        let mut got: Vec<(String, u64)> = taken.iter().map(|t| (t.tick.symbol.to_string(), t.seq)).collect();
+        got.sort();
+        let expected = [("a", 1), ("a", 2), ("a", 3), ("a", 4), ("a", 6), ("b", 3)];
+        assert_eq!(got, expected.map(|(symbol, seq)| (symbol.to_owned(), seq)));
+        assert_eq!(queue.counts(), TickCounts { received: 9, conflated: 3 });
+    }
+
+    #[test]
+    fn a_feed_is_held_again_only_when_half_of_the_room_is_free() {
+        let queue = TickQueue::new(4);
+        let push = |price: f64, patience| queue.push_soon(tick("a", price), patience);
+        let stuck = || queue.lock().is_stuck;
+        (1..=5).for_each(|n| push(f64::from(n), Duration::ZERO));
+        assert!(stuck());
+        // The one that waited outside goes in when the queue is empty: one is in it.
+        assert_eq!(queue.try_pop_batch(&mut Vec::new(), 4), 4);
+        push(6.0, FOR_EVER);
+        assert!(stuck(), "an older one waits outside");
+        assert_eq!(queue.try_pop_batch(&mut Vec::new(), 4), 1);
+        push(7.0, FOR_EVER);
+        assert!(!stuck());
+        assert_eq!(queue.counts().conflated, 1);
+    }
+
+    #[test]
+    fn a_node_that_takes_too_slowly_does_not_hold_a_feed_for_ever() {
+        const ALL: u64 = 20_000;
+        let queue = std::sync::Arc::new(TickQueue::new(100));
+        let feeder = std::thread::spawn({
+            let queue = queue.clone();
+            move || (0..ALL).for_each(|n| queue.push_soon(tick("a", n as f64), Duration::from_millis(50)))
+        });
+        let mut taken = Vec::new();
+        // Each of its waits would find room in time: 20,000 of them.
+        while !feeder.is_finished() {
+            queue.try_pop_batch(&mut taken, 1);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        while queue.try_pop_batch(&mut taken, 100) > 0 {}
+        feeder.join().expect("the feeder ends");
+        let counts = queue.counts();
+        assert_eq!(counts.received, ALL);
+        assert!(counts.conflated > ALL / 2, "{counts:?}");
+        assert_eq!(taken.len() as u64 + counts.conflated, ALL);
+        assert!(taken.windows(2).all(|pair| pair[0].seq < pair[1].seq));
+    }
+
+    #[test]
+    fn a_closed_queue_holds_nobody() {
+        let queue = TickQueue::new(1);
+        queue.close();
+        (0..3).for_each(|n| queue.push_soon(tick("a", f64::from(n)), FOR_EVER));
+        assert_eq!(queue.counts().received, 3);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use protocol::{GatewayState, OrderStatus};
+use protocol::{Exchange, GatewayState, InstrumentId, OrderStatus};
 use serde_json::{Value, json};
 
 use super::site::{AUTH_CODE, PASSWORD, Site, order};
@@ -34,6 +34,34 @@ async fn a_wrong_password_is_tried_once_until_an_operator_says_connect() {
     site.until_ready("a").await;
     assert_eq!(site.asked("a", "trader", "ReqUserLogin").len(), 2);
     assert_no_secret(&node.end_by(Signal::SIGTERM).await.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn market_data_that_is_logged_in_stays_so_whatever_another_login_is_answered() {
+    let taken = json!({"call": "OnRspUserLogin", "record": {"TradingDay": "20261123"}});
+    let twice = json!({"call": "OnRspUserLogin", "info": {"ErrorID": 5, "ErrorMsg": "CTP:重复的登录"}});
+    let Some(site) = Site::start(json!({})).await else { return };
+    let site = site
+        .with_market(json!({"rules": [{"on": "ReqUserLogin", "times": 1, "tell": [taken, twice]}]}))
+        .subscribing("rb2701.SHFE");
+    let node = site.node("a");
+    site.until_ready("a").await;
+    let subscribed = |symbol: &'static str| {
+        let site = &site;
+        async move {
+            eventually("a subscription", || async {
+                let asked = site.asked("a", "market", "SubscribeMarketData");
+                asked.iter().any(|asked| asked["arguments"] == json!([symbol])).then_some(())
+            })
+            .await;
+        }
+    };
+    subscribed("rb2701").await;
+    let later = InstrumentId::new("ag2702", Exchange::SHFE);
+    site.gateway().subscribe(&later).await.expect("taken");
+    subscribed("ag2702").await;
+    assert_eq!(site.asked("a", "market", "ReqUserLogin").len(), 1);
+    assert_eq!(node.end_by(Signal::SIGTERM).await.code, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

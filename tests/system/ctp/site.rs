@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use client_sdk::{Client, GatewayHandle};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use protocol::{
     Direction, Exchange, GatewayState, InstrumentId, Offset, Order, OrderId, OrderRequest, OrderStatus, Status,
 };
@@ -31,6 +33,8 @@ pub struct Site {
     script: Value,
     market_script: Value,
     more: String,
+    lease: &'static str,
+    subscribe: &'static str,
 }
 
 impl Site {
@@ -52,13 +56,41 @@ impl Site {
         }
         let sdk = Client::connect(broker.url().as_str()).await.expect("connects");
         let script = with_counter(script, &home.path().join(COUNTER));
-        Some(Site { home, broker, sdk, script, market_script: json!({}), more: String::new() })
+        Some(Site {
+            home,
+            broker,
+            sdk,
+            script,
+            market_script: json!({}),
+            more: String::new(),
+            lease: "2 s",
+            subscribe: "*",
+        })
     }
 
     /// The market data library's script.
     pub fn with_market(mut self, script: Value) -> Site {
         self.market_script = script;
         self
+    }
+
+    /// How long a node leads that cannot reach the broker; 2 s otherwise.
+    pub fn with_lease(mut self, lease: &'static str) -> Site {
+        self.lease = lease;
+        self
+    }
+
+    /// The instruments that nodes subscribe to by themselves; all of them otherwise.
+    pub fn subscribing(mut self, filter: &'static str) -> Site {
+        self.subscribe = filter;
+        self
+    }
+
+    /// The broker stands still, or goes on.
+    pub fn signal_broker(&self, signal: Signal) {
+        let path = self.broker.directory.path().join("broker/nats-server.pid");
+        let pid = std::fs::read_to_string(path).expect("its pid").trim().parse().expect("a number");
+        kill(Pid::from_raw(pid), signal).expect("signalled");
     }
 
     /// More lines of `[gateways.ctp]`; what they name is left out of the ordinary ones.
@@ -103,8 +135,10 @@ impl Site {
         let section: Vec<&str> = ordinary.chain(self.more.lines()).collect();
         let text = format!(
             "[node]\nname = \"{node}\"\nlog = \"debug\"\n[broker]\naddress = \"{url}\"\n[journal]\nmax_bytes = 67108864\n\
-             [lease]\nduration = \"2 s\"\n[[gateways]]\nname = \"ctp1\"\nkind = \"ctp\"\nsubscribe = [\"*\"]\n\
+             [lease]\nduration = \"{}\"\n[[gateways]]\nname = \"ctp1\"\nkind = \"ctp\"\nsubscribe = [\"{}\"]\n\
              [gateways.ctp]\n{}\n",
+            self.lease,
+            self.subscribe,
             section.join("\n")
         );
         self.home.file(&format!("{node}.toml"), &text)

@@ -22,12 +22,19 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) enum Input {
     /// The trader library's object of this generation speaks.
     Trader(u64, TraderEvent),
-    /// The market data library's object of this generation speaks.
-    Market(u64, MdEvent),
+    /// The market data library's object speaks.
+    Market(Heard, MdEvent),
     /// What followed from a command, to be told behind what is being told.
     Told(Vec<Told>),
     /// Something may be due.
     Wake,
+}
+
+/// Who of the market data library's objects speaks, and over which of its connections.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heard {
+    pub generation: u64,
+    pub connection: u64,
 }
 
 /// Something for the node, or for the market data side.

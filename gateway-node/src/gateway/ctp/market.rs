@@ -1,5 +1,9 @@
-//! The market data side: its own login, which the adapter keeps up by itself, and the ticks, which go from the library's
-//! thread to the node without a stop.
+//! The market data side: its own login (`login`), which the adapter keeps up by itself, and the ticks, which go straight
+//! from the library's thread to the node.
+
+mod link;
+mod login;
+mod rest;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -9,24 +13,30 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 use ctp::depth::Depth;
+use ctp::records::Failure;
 use ctp::requests::Identity;
 use ctp::tick::{self, LastSeen, Listing};
 use ctp::trading::disconnect_in_words;
 use ctp::{MdApi, MdEvent, MdHandler, MdLibrary, dates};
 use protocol::{Contract, InstrumentId, LogLevel, Name, Timestamp};
 
-use super::inbox::{Inbox, Input};
+use self::link::{Link, Standing};
+use self::login::{Answer, Login};
+use self::rest::Rest;
+use super::inbox::{Heard, Inbox, Input};
 use super::line;
-use super::session::is_passing;
 use crate::clock::wall_clock;
 use crate::gateway::{VenueEvent, VenueSink};
 
 /// Instruments asked for in one request.
 const BATCH: usize = 500;
-/// A login without an answer for so long has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A failed login is tried again after this.
-const RETRY: Duration = Duration::from_secs(10);
+/// The library's thread waits this long for room in the node's queue of ticks, as [`TickQueue::push_soon`] counts it: more
+/// than a busy machine keeps the node from its turn, and less than the seconds for which a front bears not to be read.
+///
+/// [`TickQueue::push_soon`]: crate::gateway::TickQueue::push_soon
+const TICK_PATIENCE: Duration = Duration::from_millis(500);
+/// A front that is not there for so long is worth a line.
+const FRONT_PATIENCE: Duration = Duration::from_secs(15);
 /// What goes on is told to people this often.
 const TOLD_AGAIN: Duration = Duration::from_secs(30);
 /// Subscriptions that CTP did not take are sent again after this.
@@ -54,7 +64,10 @@ pub(super) struct Market {
     identity: Option<Identity>,
     api: Option<MdApi>,
     generation: u64,
-    state: State,
+    /// What the object says of its connections.
+    link: Arc<Link>,
+    login: Login,
+    rest: Rest,
     /// By symbol, as the counter spells it.
     wanted: BTreeSet<CompactString>,
     /// Wanted in the trading session before, and not asked for in this one yet.
@@ -65,25 +78,15 @@ pub(super) struct Market {
     again: Option<Duration>,
     not_taken: BTreeSet<CompactString>,
     next_number: i32,
+    /// Losses of the front that were looked at.
+    losses: u64,
     /// When people were last told that the front is away.
     away_told: Option<Duration>,
+    /// People are told then that the front is still away.
+    silent_until: Option<Duration>,
     /// Records that no tick could be made of, as last told.
     bad_told: u64,
     bad_told_at: Option<Duration>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// Not connected, as far as is known: what the library says of that may be lost, so a login is tried then.
-    Away(Duration),
-    /// The login is under way, until then.
-    LoggingIn(Duration),
-    /// The login failed; tried again then.
-    Failed(Duration),
-    /// Refused for good.
-    Refused,
-    /// Logged in.
-    In,
 }
 
 /// What the library's thread needs to make ticks.
@@ -109,13 +112,23 @@ struct Listed {
 /// Hears one object of the market data library.
 struct MarketInbox {
     ticks: Arc<Ticks>,
+    link: Arc<Link>,
     inbox: Inbox,
     generation: u64,
 }
 
 impl MdHandler for MarketInbox {
     fn on_event(&self, event: MdEvent) {
-        self.inbox.put(Input::Market(self.generation, event));
+        match event {
+            MdEvent::FrontConnected => self.link.connected(),
+            MdEvent::FrontDisconnected { reason } => self.link.disconnected(reason),
+            event => {
+                let connection = self.link.standing().connection;
+                let heard = Heard { generation: self.generation, connection };
+                return self.inbox.put(Input::Market(heard, event));
+            }
+        }
+        self.inbox.wake();
     }
 
     fn on_depth(&self, depth: Depth<'_>) {
@@ -125,7 +138,7 @@ impl MdHandler for MarketInbox {
             listed.and_then(|Listed { listing, last }| tick::tick(depth, listing, last, china_time()).ok())
         };
         match made {
-            Some(tick) => self.ticks.sink.ticks().push(tick),
+            Some(tick) => self.ticks.sink.ticks().push_soon(tick, TICK_PATIENCE),
             // Of no known instrument, or at no time: nobody could use it. It is counted and told.
             None => {
                 self.ticks.bad.fetch_add(1, Ordering::Relaxed);
@@ -143,14 +156,18 @@ impl Market {
             identity: None,
             api: None,
             generation: 0,
-            state: State::Away(Duration::ZERO),
+            link: Arc::default(),
+            login: Login::new(),
+            rest: Rest::default(),
             wanted: BTreeSet::new(),
             left_over: BTreeSet::new(),
             left_over_until: None,
             again: None,
             not_taken: BTreeSet::new(),
             next_number: 0,
+            losses: 0,
             away_told: None,
+            silent_until: None,
             bad_told: 0,
             bad_told_at: None,
         }
@@ -158,13 +175,9 @@ impl Market {
 
     /// When [`Market::on_time`] has something to do.
     pub(super) fn due(&self) -> Option<Duration> {
-        let due = match self.state {
-            State::Away(due) if self.api.is_some() => Some(due),
-            State::LoggingIn(due) | State::Failed(due) => Some(due),
-            State::In => self.again,
-            State::Away(_) | State::Refused => None,
-        };
-        [due, self.left_over_until].into_iter().flatten().min()
+        let login = self.api.as_ref().and_then(|_| self.login.due(self.link.standing()));
+        let again = self.again.filter(|_| self.login.is_in());
+        [login, again, self.rest.until(), self.silent_until, self.left_over_until].into_iter().flatten().min()
     }
 
     /// A trading session begins: these are its contracts, and nobody has asked it for ticks yet. Those of the session
@@ -196,25 +209,47 @@ impl Market {
         };
         self.left_over_until = (!self.left_over.is_empty()).then_some(now + LEFT_OVER);
         self.send_unsubscribe(&gone);
-        if self.state == State::Refused {
+        if self.login.is_refused() {
             self.close();
         }
-        if self.api.is_some() {
-            return;
+        if self.api.is_none() && self.rest.until().is_none() {
+            self.open(now, told);
         }
+    }
+
+    /// Makes an object of the library, which connects by itself.
+    fn open(&mut self, now: Duration, told: &mut Vec<VenueEvent>) {
         let Some(library) = &self.parts.library else { return };
         self.generation += 1;
+        self.link = Arc::default();
         let handler = Arc::new(MarketInbox {
             ticks: self.ticks.clone(),
+            link: self.link.clone(),
             inbox: self.parts.inbox.clone(),
             generation: self.generation,
         });
+        self.login = Login::new();
+        self.losses = 0;
+        self.rest.begun(now);
         match library.start(&self.parts.flow, &self.parts.fronts, handler) {
             Ok(api) => {
                 self.api = Some(api);
-                self.state = State::Away(now + RETRY);
+                self.silent_until = Some(now + FRONT_PATIENCE);
             }
-            Err(error) => told.push(line(LogLevel::Critical, format!("there are no ticks: {error}"))),
+            Err(error) => {
+                let rest = self.rest.begin(now).as_secs();
+                told.push(line(LogLevel::Critical, format!("there are no ticks: {error}; trying again in {rest} s")));
+            }
+        }
+    }
+
+    /// Lets go of the library's object: nothing comes from it any more.
+    fn release(&mut self) {
+        self.generation += 1;
+        self.login = Login::new();
+        self.silent_until = None;
+        if let Some(api) = self.api.take() {
+            api.release();
         }
     }
 
@@ -225,14 +260,11 @@ impl Market {
 
     /// Nobody wants ticks any more.
     pub(super) fn close(&mut self) {
-        self.generation += 1;
-        self.state = State::Away(Duration::ZERO);
         self.wanted.clear();
         self.left_over.clear();
         self.left_over_until = None;
-        if let Some(api) = self.api.take() {
-            api.release();
-        }
+        self.rest.ended();
+        self.release();
     }
 
     pub(super) fn subscribe(&mut self, now: Duration, instruments: &[InstrumentId], told: &mut Vec<VenueEvent>) {
@@ -261,80 +293,124 @@ impl Market {
         self.send_unsubscribe(&gone);
     }
 
-    pub(super) fn on_event(&mut self, now: Duration, generation: u64, event: MdEvent, told: &mut Vec<VenueEvent>) {
-        if generation != self.generation {
+    pub(super) fn on_event(&mut self, now: Duration, heard: Heard, event: MdEvent, told: &mut Vec<VenueEvent>) {
+        if heard.generation != self.generation {
             return;
         }
+        self.look(now, told);
         match event {
-            // One that was refused is not tried again until a trading session begins, or it would lock the account; one
-            // that failed has its time.
-            MdEvent::FrontConnected if matches!(self.state, State::Refused | State::Failed(_)) => {}
-            MdEvent::FrontConnected => self.log_in(now),
-            MdEvent::FrontDisconnected { reason } => {
-                if matches!(self.state, State::Refused | State::Failed(_)) {
-                    return;
+            MdEvent::LoggedIn { outcome, .. } => {
+                let failure = outcome.err();
+                match self.login.answered(now, heard.connection, failure.as_ref()) {
+                    Answer::In => self.logged_in(now, told),
+                    Answer::Nothing => {}
+                    Answer::Refused => {
+                        let failure = failure.map(|failure| failure.to_string()).unwrap_or_default();
+                        let message = format!("there are no ticks: market data login refused: {failure}");
+                        told.push(line(LogLevel::Critical, message));
+                    }
                 }
-                let was_in = std::mem::replace(&mut self.state, State::Away(now + RETRY)) == State::In;
-                // Some libraries try again a thousand times a second.
-                if !was_in && self.away_told.is_some_and(|told| now < told + TOLD_AGAIN) {
-                    return;
-                }
-                self.away_told = Some(now);
-                let message = format!(
-                    "the market data front disconnected: {} (0x{reason:04x}); the library connects again by itself",
-                    disconnect_in_words(reason)
-                );
-                told.push(line(LogLevel::Warning, message));
-            }
-            MdEvent::LoggedIn { outcome: Ok(_), .. } => {
-                self.state = State::In;
-                // What is left over has stopped by itself.
-                self.left_over.clear();
-                self.left_over_until = None;
-                let message = format!("logged in for market data; {} instruments wanted", self.wanted.len());
-                told.push(line(LogLevel::Info, message));
-                let all: Vec<CompactString> = self.wanted.iter().cloned().collect();
-                self.not_taken.clear();
-                self.send_subscribe(now, &all);
-            }
-            MdEvent::LoggedIn { outcome: Err(failure), .. } => {
-                self.state = if is_passing(&failure) { State::Failed(now + RETRY) } else { State::Refused };
-                told.push(line(
-                    LogLevel::Critical,
-                    format!("there are no ticks: market data login refused: {failure}"),
-                ));
             }
             MdEvent::Subscribed { symbol, failure: Some(failure) } => {
                 told.push(line(LogLevel::Error, format!("no ticks of {symbol}: {failure}")));
+                self.failed(now, heard, &failure, told);
             }
             MdEvent::Unsubscribed { symbol, failure: Some(failure) } => {
                 told.push(line(LogLevel::Warning, format!("ticks of {symbol} could not be stopped: {failure}")));
             }
             MdEvent::Subscribed { .. } | MdEvent::Unsubscribed { .. } => {}
+            // They are no inputs: see `Link`.
+            MdEvent::FrontConnected | MdEvent::FrontDisconnected { .. } => {}
             MdEvent::RequestFailed { request, failure } => {
                 told.push(line(LogLevel::Warning, format!("market data request {request} failed: {failure}")));
+                self.failed(now, heard, &failure, told);
             }
             MdEvent::Panicked { callback } => {
                 let message = format!("what {callback} said is lost: the code behind it panicked");
+                // An answer to a login that is lost so is sent for again like one that never came.
                 told.push(line(LogLevel::Critical, message));
             }
         }
     }
 
+    fn logged_in(&mut self, now: Duration, told: &mut Vec<VenueEvent>) {
+        self.rest.logged_in();
+        // What is left over has stopped by itself.
+        self.left_over.clear();
+        self.left_over_until = None;
+        let message = format!("logged in for market data; {} instruments wanted", self.wanted.len());
+        told.push(line(LogLevel::Info, message));
+        let all: Vec<CompactString> = self.wanted.iter().cloned().collect();
+        self.not_taken.clear();
+        self.send_subscribe(now, &all);
+    }
+
+    /// Something failed: it may be for want of a login.
+    fn failed(&mut self, now: Duration, heard: Heard, failure: &Failure, told: &mut Vec<VenueEvent>) {
+        if self.login.failed(now, heard.connection, failure) {
+            let message = "there are no ticks: the market data front says that nobody is logged in; logging in again";
+            told.push(line(LogLevel::Critical, message.to_owned()));
+        }
+    }
+
+    /// Looks at the connection.
+    fn look(&mut self, now: Duration, told: &mut Vec<VenueEvent>) {
+        if self.api.is_none() {
+            return;
+        }
+        let standing = self.link.standing();
+        let was_in = self.login.is_in();
+        self.login.look(standing);
+        if standing.is_up {
+            self.silent_until = None;
+        }
+        if standing.losses != self.losses {
+            self.losses = standing.losses;
+            self.silent_until = (!standing.is_up).then_some(now + FRONT_PATIENCE);
+            self.tell_loss(now, standing, was_in, told);
+        }
+        if let Some(rest) = self.rest.counted(now, standing.losses) {
+            self.release();
+            let message =
+                format!("the market data front hangs up again and again; trying again in {} s", rest.as_secs());
+            told.push(line(LogLevel::Warning, message));
+        }
+    }
+
+    fn tell_loss(&mut self, now: Duration, standing: Standing, was_in: bool, told: &mut Vec<VenueEvent>) {
+        let is_old = !was_in && self.away_told.is_some_and(|told| now < told + TOLD_AGAIN);
+        if is_old || self.login.is_refused() {
+            return;
+        }
+        self.away_told = Some(now);
+        let message = format!(
+            "the market data front disconnected: {} (0x{:04x}); the library connects again by itself",
+            disconnect_in_words(standing.reason),
+            standing.reason
+        );
+        told.push(line(LogLevel::Warning, message));
+    }
+
     pub(super) fn on_time(&mut self, now: Duration, told: &mut Vec<VenueEvent>) {
-        match self.state {
-            State::LoggingIn(due) if due <= now => {
-                told.push(line(LogLevel::Warning, "the market data login was not answered; trying again".to_owned()));
-                self.log_in(now);
-            }
-            State::Away(due) | State::Failed(due) if due <= now => self.log_in(now),
-            State::In if self.again.is_some_and(|due| due <= now) => {
-                let not_taken = std::mem::take(&mut self.not_taken);
-                let still: Vec<CompactString> = not_taken.intersection(&self.wanted).cloned().collect();
-                self.again = None;
-                self.send_subscribe(now, &still);
-            }
-            _ => {}
+        self.look(now, told);
+        if self.rest.until().is_some_and(|until| until <= now) {
+            self.open(now, told);
+        }
+        self.log_in(now, told);
+        if self.silent_until.is_some_and(|until| until <= now) {
+            self.silent_until = None;
+            let message = format!(
+                "there are no ticks: the market data front has not answered for {} s; if it should by now, look at \
+                 ctp.market_fronts and at the firewall",
+                FRONT_PATIENCE.as_secs()
+            );
+            told.push(line(LogLevel::Warning, message));
+        }
+        if self.login.is_in() && self.again.is_some_and(|due| due <= now) {
+            let not_taken = std::mem::take(&mut self.not_taken);
+            let still: Vec<CompactString> = not_taken.intersection(&self.wanted).cloned().collect();
+            self.again = None;
+            self.send_subscribe(now, &still);
         }
         if self.left_over_until.is_some_and(|until| until <= now) {
             self.left_over_until = None;
@@ -353,16 +429,25 @@ impl Market {
         }
     }
 
-    fn log_in(&mut self, now: Duration) {
-        self.next_number += 1;
+    /// Logs in, if it is time to.
+    fn log_in(&mut self, now: Duration, told: &mut Vec<VenueEvent>) {
         let (Some(api), Some(identity)) = (&self.api, &self.identity) else { return };
+        let standing = self.link.standing();
+        self.login.look(standing);
+        if self.login.due(standing).is_none_or(|due| due > now) {
+            return;
+        }
+        if self.login.is_asked() {
+            told.push(line(LogLevel::Warning, "the market data login was not answered; sending it again".to_owned()));
+        }
+        self.next_number += 1;
         let is_taken = matches!(api.login(identity, self.next_number), Ok(0));
-        self.state = if is_taken { State::LoggingIn(now + PATIENCE) } else { State::Away(now + RETRY) };
+        self.login.sent(now, is_taken);
     }
 
     /// What cannot be asked for now is asked for at the next login; what CTP does not take is asked for a little later.
     fn send_subscribe(&mut self, now: Duration, symbols: &[CompactString]) {
-        let Some(api) = self.api.as_ref().filter(|_| self.state == State::In) else { return };
+        let Some(api) = self.api.as_ref().filter(|_| self.login.is_in()) else { return };
         for batch in symbols.chunks(BATCH) {
             if api.subscribe(batch) != 0 {
                 self.not_taken.extend(batch.iter().cloned());
@@ -373,7 +458,7 @@ impl Market {
 
     /// Ticks that come all the same are the worst that can happen where CTP does not take this.
     fn send_unsubscribe(&self, symbols: &[CompactString]) {
-        if let Some(api) = self.api.as_ref().filter(|_| self.state == State::In) {
+        if let Some(api) = self.api.as_ref().filter(|_| self.login.is_in()) {
             for batch in symbols.chunks(BATCH) {
                 let code = api.unsubscribe(batch);
                 if code != 0 {
@@ -388,3 +473,6 @@ impl Market {
 pub(super) fn china_time() -> Timestamp {
     wall_clock().with_timezone(&dates::CHINA)
 }
+
+#[cfg(test)]
+mod tests;

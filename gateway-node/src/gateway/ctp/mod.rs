@@ -371,7 +371,7 @@ impl Shared {
                     self.note(now, more, market, told);
                 }
             }
-            Input::Market(generation, event) => market.on_event(now, generation, event, told),
+            Input::Market(heard, event) => market.on_event(now, heard, event, told),
             Input::Told(more) => self.note(now, more, market, told),
             Input::Wake => {}
         }

@@ -12,6 +12,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ctp_fake::identity::identity;
 use ctp_fake::record::Record;
@@ -115,6 +116,7 @@ extern "C" fn init(api: &Api) {
     let (spi, connected) = (locked(&api.spi).clone(), api.connected.clone());
     let mut feed = Feed {
         spi: spi.clone(),
+        log: Log::open(&api.flow),
         connected: connected.clone(),
         script: api.script.clone(),
         queue: api.queue.clone(),
@@ -200,6 +202,7 @@ fn take(api: &Api, name: &'static str, record: Record, number: i32, last: bool) 
 /// What the thread works with.
 struct Feed {
     spi: Spi,
+    log: Log,
     connected: Arc<AtomicBool>,
     script: Arc<Mutex<Script>>,
     queue: Arc<Queue<Asked>>,
@@ -278,7 +281,8 @@ impl Feed {
         }
     }
 
-    /// Depth as fast as the client takes it, until it is released.
+    /// Depth as fast as the client takes it, until it is released. At its end `Burst` is noted, with how many records it
+    /// was and the microseconds that the client kept the longest of them.
     fn burst(&self, burst: &Burst) {
         let mut depths: Vec<(Record, i32)> = self
             .subscribed
@@ -300,6 +304,7 @@ impl Feed {
             .collect();
         let symbols = depths.len() as u64;
         let place = depths[0].0.place("Volume");
+        let mut longest = Duration::ZERO;
         for told in 0..burst.records {
             // Looking is a lock: not for each.
             if told % 1024 == 0 && self.queue.is_stopped() {
@@ -308,8 +313,12 @@ impl Feed {
             let (depth, volume) = &mut depths[usize::try_from(told % symbols).expect("small")];
             *volume += 1;
             depth.bytes[place.clone()].copy_from_slice(&volume.to_ne_bytes());
+            let began = Instant::now();
             self.spi.rtn("OnRtnDepthMarketData", depth);
+            longest = longest.max(began.elapsed());
         }
+        let micros = u64::try_from(longest.as_micros()).unwrap_or(u64::MAX);
+        self.log.call("Burst", json!([burst.records, micros]));
     }
 }
 
