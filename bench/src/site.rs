@@ -1,5 +1,5 @@
-//! What the measurements with a server share: the server, the other process, and this process's clients. This process
-//! receives and asks; the other one sends and answers.
+//! What the measurements with a server share: the server, the process that sends and answers, and this process's clients,
+//! which ask. Who receives ticks is a process of its own.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use gateway_node::broker::Broker;
 use gateway_node::config::EmbeddedBroker;
 use protocol::GatewayState;
 
-use crate::far_side::{FarSide, Hosts};
+use crate::far_side::{self, Hosts};
+use crate::peer::Peer;
 use crate::venue;
 
 /// Longest wait for anything that has to happen.
@@ -19,7 +20,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A server on a free port with a directory of its own.
 pub struct Server {
     broker: Broker,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Server {
@@ -28,12 +29,18 @@ impl Server {
         let directory = tempfile::tempdir().context("making a directory")?;
         let data_dir = directory.path().to_owned();
         let broker = Broker::start(&EmbeddedBroker { data_dir, port: 0, server: None, config }).await?;
-        Ok(Server { broker, _directory: directory })
+        Ok(Server { broker, directory })
     }
 
     /// Where it is.
     pub fn url(&self) -> &str {
         self.broker.url()
+    }
+
+    /// Its process's number.
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        let file = self.directory.path().join("broker/nats-server.pid");
+        std::fs::read_to_string(&file)?.trim().parse().with_context(|| format!("{} holds no number", file.display()))
     }
 
     /// Stops it.
@@ -49,15 +56,16 @@ pub struct Site {
     /// A client of NATS.
     pub bare: async_nats::Client,
     /// The other process.
-    pub far: FarSide,
-    server: Server,
+    pub far: Peer,
+    /// The server.
+    pub server: Server,
 }
 
 impl Site {
     /// Starts everything and waits until the gateway is ready.
     pub async fn start() -> anyhow::Result<Site> {
         let server = Server::start(None).await?;
-        let far = FarSide::start(server.url(), Hosts::Both)?;
+        let far = far_side::start(server.url(), Hosts::Both)?;
         let client = Client::connect(server.url()).await?;
         let bare = async_nats::connect(server.url()).await?;
         let gateway = client.gateway(venue::GATEWAY);
