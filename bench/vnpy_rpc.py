@@ -115,6 +115,9 @@ class Client(RpcClient):
     def __init__(self) -> None:
         super().__init__()
         self.probed = threading.Event()
+        # Ticks that come before the client knows what to take wait for it.
+        self.armed = threading.Event()
+        self.is_armed = False
         self.done = threading.Event()
         self.take: dict = {"count": 0, "tell_every": 1, "is_stamped": False}
         self.arrived = 0
@@ -127,6 +130,8 @@ class Client(RpcClient):
             self.probed.set()
             return
         now = time.monotonic_ns()
+        if not self.is_armed:
+            self.armed.wait()
         self.arrived += 1
         self.last_ns = now
         if self.take["is_stamped"]:
@@ -136,6 +141,8 @@ class Client(RpcClient):
         if self.arrived % self.take["tell_every"] == 0:
             say({"Taken": self.arrived})
         if self.arrived == self.take["count"]:
+            self.is_armed = False
+            self.armed.clear()
             self.done.set()
 
     def run_as_told(self) -> None:
@@ -147,9 +154,13 @@ class Client(RpcClient):
             self.arrived, self.latencies = 0, []
             self.done.clear()
             self.take = what
+            self.is_armed = True
+            self.armed.set()
             before = -1
             while not self.done.wait(SILENCE) and self.arrived != before:
                 before = self.arrived
+            self.is_armed = False
+            self.armed.clear()
             lost = what["count"] - self.arrived
             self.latencies.sort()
             say({"Done": {

@@ -10,13 +10,17 @@ use crate::measure::Case;
 use crate::recorded::tick_event;
 
 /// What to know when reading the table.
-pub const NOTES: &[&str] =
-    &["CTP: a depth record of five levels, as the library hands it on, to a tick; not encoded. SHFE's dates are the plain \
-       ones, CZCE's are repaired."];
+pub const NOTES: &[&str] = &[
+    "CTP: a depth record of five levels, as the library hands it on, to a tick; not encoded. SHFE's dates are the plain \
+       ones, CZCE's are repaired.",
+];
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    vec![conversion("CTP depth record to tick, SHFE", Exchange::SHFE), conversion("CTP depth record to tick, CZCE", Exchange::CZCE)]
+    vec![
+        conversion("CTP depth record to tick, SHFE", Exchange::SHFE),
+        conversion("CTP depth record to tick, CZCE", Exchange::CZCE),
+    ]
 }
 
 fn conversion(name: &'static str, exchange: Exchange) -> Case {

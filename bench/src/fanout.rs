@@ -3,20 +3,17 @@
 
 use anyhow::ensure;
 
-use crate::feed::{Feed, Side};
+use crate::feed::{Feed, Side, WINDOW};
 use crate::plan::Plan;
 use crate::series::{Series, Unit};
 use crate::site::Site;
 use crate::subscribers::{Shape, Subscribers, per_second};
 
-/// Most ticks under way to many: the server keeps a copy for each of them.
-const WINDOW_OF_MANY: u64 = 4_096;
-
 /// What to know when reading the table.
 pub const NOTES: &[&str] = &[
     "Ticks to N subscribers: one process publishes, each subscriber is a process of its own (64: sixteen connections in \
      each of four processes); ticks a second to each of them. As fast as the slowest takes them, none lost: no more than \
-     16,384 are under way, to more than four subscribers 4,096. The bare side publishes the encoded tick's bytes and \
+     16,384 are under way, to more than four subscribers 4,096, to 16 in one process 1,024. The bare side publishes the encoded tick's bytes and \
      looks at none of them; the SDK decodes every tick. The node is in a process with a venue that costs next to nothing.",
     "16 consumers in one process: sixteen tick streams of one SDK client, against sixteen subscriptions of one bare \
      client; deliveries a second, all sixteen together.",
@@ -56,7 +53,7 @@ pub fn series(site: &mut Site, plan: &Plan) -> anyhow::Result<Vec<Series>> {
         let mut bare = Subscribers::start(site.server.url(), Side::Bare, shape)?;
         let together = if shape.streams > 1 { shape.streams as f64 } else { 1.0 };
         let mut rate = |subscribers: &mut Subscribers, side| {
-            let window = if shape.receivers() > 4 { WINDOW_OF_MANY } else { crate::feed::WINDOW };
+            let window = window(shape);
             let feed = Feed { window, ..Feed::flood(side, plan.ticks / share) };
             let outcome = subscribers.take(&mut site.far, feed)?;
             let due = feed.count * shape.receivers() as u64;
@@ -78,4 +75,14 @@ pub fn series(site: &mut Site, plan: &Plan) -> anyhow::Result<Vec<Series>> {
         all.push(series);
     }
     Ok(all)
+}
+
+/// Most ticks under way. The server keeps a copy for each connection that is behind; of what waits for one connection,
+/// more than 48 MB are dropped.
+fn window(shape: Shape) -> u64 {
+    match shape {
+        Shape { streams: 2.., .. } => 1_024,
+        _ if shape.receivers() > 4 => 4_096,
+        _ => WINDOW,
+    }
 }

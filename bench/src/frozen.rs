@@ -19,10 +19,9 @@ const COUNT: u64 = 200_000;
 const SETTING: &str = "no_fast_producer_stall: true";
 
 /// What to know when reading the table.
-pub const NOTES: &[&str] = &[
-    "The healthy subscriber is a bare one with a connection of its own, at 50,000 a second for 4 s; the server is \
-     configured as the node's own. Beside it, a process with the same subscription that is stopped (SIGSTOP).",
-];
+pub const NOTES: &[&str] =
+    &["The healthy subscriber is a bare one with a connection of its own, at 50,000 a second for 4 s; the server is \
+     configured as the node's own. Beside it, a process with the same subscription that is stopped (SIGSTOP)."];
 
 /// Each variant in turn.
 pub async fn series(plan: &Plan) -> anyhow::Result<Vec<Series>> {
@@ -66,8 +65,7 @@ async fn p99(config: Option<PathBuf>, beside_frozen: bool) -> anyhow::Result<f64
     if let Some(frozen) = &frozen {
         frozen.freeze()?;
     }
-    let outcome =
-        tokio::task::block_in_place(|| healthy.take(&mut far, Feed::paced(Side::Bare, COUNT, RATE)))?;
+    let outcome = tokio::task::block_in_place(|| healthy.take(&mut far, Feed::paced(Side::Bare, COUNT, RATE)))?;
     anyhow::ensure!(outcome.lost == 0, "the healthy subscriber lost {} messages", outcome.lost);
     drop(frozen);
     far.stop()?;

@@ -28,7 +28,8 @@ pub const NOTES: &[&str] = &[
 
 /// The rows of a rate, as they are called.
 pub fn row_names(rate: f64) -> [String; 3] {
-    let text = RATES.iter().find(|(known, _)| *known == rate).map_or_else(|| rate.to_string(), |(_, t)| (*t).to_owned());
+    let text =
+        RATES.iter().find(|(known, _)| *known == rate).map_or_else(|| rate.to_string(), |(_, t)| (*t).to_owned());
     QUANTILES.map(|quantile| format!("tick latency at {text}/s, {quantile}"))
 }
 
@@ -76,10 +77,18 @@ pub fn series(site: &mut Site, plan: &Plan) -> anyhow::Result<(Vec<Series>, Vec<
             let pairs = our_cpu.iter().zip(bare_cpu);
             used.iter_mut().zip(pairs).for_each(|(series, (ours, bare))| series.push_pair(*ours, *bare));
         }
-        ensure!(rate > ORDINARY || lost == [0, 0], "lost at {text}/s: {} by the node's, {} by the bare side's", lost[0], lost[1]);
+        ensure!(
+            rate > ORDINARY || lost == [0, 0],
+            "lost at {text}/s: {} by the node's, {} by the bare side's",
+            lost[0],
+            lost[1]
+        );
         if lost != [0, 0] {
             let sent = count * plan.latency_rounds as u64;
-            notes.push(format!("At {text}/s, of {sent} ticks the SDK lost {}, the bare subscriber {}.", lost[0], lost[1]));
+            notes.push(format!(
+                "At {text}/s, of {sent} ticks the SDK lost {}, the bare subscriber {}.",
+                lost[0], lost[1]
+            ));
         }
         all.extend(latencies);
         if rate == ORDINARY {

@@ -44,9 +44,8 @@ pub async fn series(site: &Site, plan: &Plan) -> anyhow::Result<Vec<Series>> {
     let mut orders = OneAtATime::new(ORDER, STORED, SHARES, false);
     let mut sums = OneAtATime::new(ORDER, SUM, &SHARES[..1], false);
     let mut floor = OneAtATime::new(ORDER, STORED_TWICE, &SHARES[..1], false);
-    let mut many = IN_FLIGHT.map(|in_flight| {
-        (in_flight, many_row(ORDER, in_flight, STORED), many_row(ORDER, in_flight, STORED_TWICE))
-    });
+    let mut many = IN_FLIGHT
+        .map(|in_flight| (in_flight, many_row(ORDER, in_flight, STORED), many_row(ORDER, in_flight, STORED_TWICE)));
     for round in 0..=plan.rounds {
         let sent = one_at_a_time(plan.orders, || desk.send()).await?;
         let stored = one_at_a_time(plan.orders, || bare(BARE_STORE)).await?;

@@ -9,7 +9,8 @@ use crate::plan::{Group, Plan};
 use crate::series::{Series, merge_vnpy};
 use crate::site::Site;
 use crate::{
-    calls, depth, engine, fanout, footprint, frozen, latency, machine, measure, oms, orders, table, takeover, vnpy, wire,
+    calls, depth, engine, fanout, footprint, frozen, latency, machine, measure, oms, orders, table, takeover, vnpy,
+    wire,
 };
 
 const RATIOS: &str = "Each cell: the median of the rounds, and their quartiles. Ratios are medians of the rounds' own \

@@ -48,9 +48,7 @@ async fn takeovers(lease: &str, rounds: usize) -> anyhow::Result<Vec<Duration>> 
     for name in ["a", "b"] {
         write_config(directory, name, server.url(), lease, &venue)?;
     }
-    let start = |name: &str| {
-        RealNode::start(&["--config", &format!("{name}.toml")], directory, &format!("{name}.log"))
-    };
+    let start = |name: &str| RealNode::start(&["--config", &format!("{name}.toml")], directory, &format!("{name}.log"));
     let (mut leader, mut standby) = ("a", "b");
     let mut leading = start(leader)?;
     let (client, _) = leading.wait_until_ready(server.url()).await?;
