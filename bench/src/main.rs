@@ -4,11 +4,12 @@
 mod bare;
 mod calls;
 mod clock;
-mod depth;
+mod ctp_record;
 mod engine;
 mod fanout;
 mod far_side;
 mod feed;
+mod flat;
 mod footprint;
 mod frozen;
 mod latency;

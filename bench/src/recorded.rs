@@ -1,6 +1,7 @@
-//! A tick as recorded: SHFE cu1909, five levels, 2019-09-16 14:01:33, with the fields that CTP would add.
+//! What is encoded and decoded: a tick as recorded (SHFE cu1909, five levels, 2019-09-16 14:01:33, with the fields that CTP
+//! would add), ticks made from it, and an order.
 
-use protocol::{Event, Exchange, InstrumentId, Level, Tick, Timestamp};
+use protocol::{Direction, Event, Exchange, InstrumentId, Level, Offset, Order, OrderRequest, Tick, Timestamp};
 
 fn time(text: &str) -> Timestamp {
     chrono::DateTime::parse_from_rfc3339(text).expect("a time")
@@ -56,4 +57,56 @@ pub fn decimal_tick_event() -> Event<Tick> {
         price.iter_mut().for_each(tenth);
     }
     event
+}
+
+/// So many ticks of one instrument, each a little different from the one before, and the same in every run.
+pub fn walk(count: u64) -> Vec<Event<Tick>> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    // xorshift64: https://www.jstatsoft.org/article/view/v008i14
+    let mut below = move |bound: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 11) % bound
+    };
+    let mut event = decimal_tick_event();
+    // In steps of 0.2.
+    let mut mid = 26_150;
+    let price = |steps: u64| (2 * steps) as f64 / 10.0;
+    (0..count)
+        .map(|_| {
+            let past = chrono::TimeDelta::microseconds(500_000 + below(9_000) as i64);
+            event.seq += 1;
+            event.time += past;
+            let tick = &mut event.data;
+            tick.datetime += chrono::TimeDelta::milliseconds(500);
+            tick.localtime = tick.localtime.map(|time| time + past);
+            let traded = below(40);
+            mid = mid + below(7) - 3;
+            tick.volume = tick.volume.map(|volume| volume + traded as f64);
+            tick.turnover = tick.turnover.map(|turnover| turnover + (traded * mid * 60) as f64);
+            tick.open_interest = Some((8_000 + below(300)) as f64);
+            tick.last_price = Some(price(mid + below(2)));
+            for (depth, (bid, ask)) in (0..).zip(tick.bids.iter_mut().zip(&mut tick.asks)) {
+                let mut lots = || if below(3) == 0 { 1 + below(9) } else { 1 + below(150) };
+                *bid = Level(price(mid - depth), lots() as f64);
+                *ask = Level(price(mid + 1 + depth), lots() as f64);
+            }
+            event.clone()
+        })
+        .collect()
+}
+
+/// An order at work, partly filled.
+pub fn order_event() -> Event<Order> {
+    let id = InstrumentId::new("cu1909", Exchange::SHFE);
+    let request = OrderRequest::limit(id, Direction::Long, Offset::Open, 47_800.0, 3.0);
+    let order = Order {
+        traded: 1.0,
+        datetime: Some(time("2019-09-16T14:01:33.500+08:00")),
+        venue_reference: Some("1-22-000000000017".into()),
+        traceid: Some("0af7651916cd43dd8448eb211c80319c".into()),
+        ..request.to_order(&"ctp1".into(), &"STRAT_A".into())
+    };
+    Event { gateway: "ctp1".into(), epoch: 7, seq: 1_233, time: time("2019-09-16T14:01:33.512401+08:00"), data: order }
 }

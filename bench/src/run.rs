@@ -9,8 +9,8 @@ use crate::plan::{Group, Plan};
 use crate::series::{Series, merge_vnpy};
 use crate::site::Site;
 use crate::{
-    calls, depth, engine, fanout, footprint, frozen, latency, machine, measure, oms, orders, table, takeover, vnpy,
-    wire,
+    calls, ctp_record, engine, fanout, footprint, frozen, latency, machine, measure, oms, orders, table, takeover,
+    vnpy, wire,
 };
 
 const RATIOS: &str = "Each cell: the median of the rounds, and their quartiles. Ratios are medians of the rounds' own \
@@ -30,7 +30,7 @@ pub async fn run(plan: &Plan, only: &[Group], save: Option<&Path>) -> anyhow::Re
         rows.tell("codec and engine, without a server");
         let rounds = plan.short_rounds;
         let series = tokio::task::spawn_blocking(move || without_server(rounds)).await?;
-        rows.add(series, &[wire::NOTES, depth::NOTES, engine::NOTES].concat());
+        rows.add(series, &[wire::NOTES, ctp_record::NOTES, engine::NOTES].concat());
     }
     if [Group::Fanout, Group::Latency, Group::Calls, Group::Orders].into_iter().any(is_wanted) {
         rows.tell("a node and clients");
@@ -102,7 +102,7 @@ async fn at_a_site(
 
 fn without_server(rounds: usize) -> Vec<Series> {
     let mut cases = wire::cases();
-    cases.extend(depth::cases());
+    cases.extend(ctp_record::cases());
     cases.extend(oms::cases());
     cases.extend(engine::cases());
     measure::series(cases, rounds)

@@ -1,18 +1,23 @@
 //! What is under way: the lines of a diary added up as they come, to know when orders are taken again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 
 use protocol::OrderId;
 
 use crate::diary::{Line, Note, Outcome};
+
+/// How many answers are remembered: more than a client gets from a fault to the end of its round.
+const ANSWERED: usize = 10_000;
 
 /// One client's calls.
 #[derive(Debug, Clone, Default)]
 pub struct Flight {
     /// When each id was first sent, in microseconds since 1970.
     sent_at: BTreeMap<OrderId, i64>,
-    /// What was sent and is not answered.
-    open: BTreeSet<OrderId>,
+    /// What was sent and is not answered, and when it was sent last.
+    open: BTreeMap<OrderId, i64>,
+    /// Last sending and answer of what was answered last.
+    answered: VecDeque<(i64, i64)>,
     /// First sending and answer of what was taken, in the order of the answers.
     taken: Vec<(i64, i64)>,
     /// Which incarnation runs.
@@ -27,15 +32,20 @@ impl Flight {
         match &line.note {
             Note::Started { incarnation } => {
                 (self.incarnation, self.resolved) = (*incarnation, false);
-                self.open.clear();
+                // They were under way until now at the most.
+                for sent in std::mem::take(&mut self.open).into_values() {
+                    self.over(sent, line.at_us);
+                }
             }
             Note::Resolved => self.resolved = true,
             Note::Sending { item } => {
                 self.sent_at.entry(item.id().clone()).or_insert(line.at_us);
-                self.open.insert(item.id().clone());
+                self.open.insert(item.id().clone(), line.at_us);
             }
             Note::Told { id, outcome } => {
-                self.open.remove(id);
+                if let Some(sent) = self.open.remove(id) {
+                    self.over(sent, line.at_us);
+                }
                 if let (Outcome::Taken { .. }, Some(sent)) = (outcome, self.sent_at.get(id)) {
                     self.taken.push((*sent, line.at_us));
                 }
@@ -44,10 +54,25 @@ impl Flight {
         }
     }
 
+    /// Remembers a call that is under way no longer.
+    fn over(&mut self, sent: i64, at_us: i64) {
+        self.answered.push_back((sent, at_us));
+        if self.answered.len() > ANSWERED {
+            self.answered.pop_front();
+        }
+    }
+
     /// How many calls are under way.
     #[must_use]
     pub fn under_way(&self) -> usize {
         self.open.len()
+    }
+
+    /// Whether a call was under way at a time of the last round, in microseconds since 1970.
+    #[must_use]
+    pub fn was_under_way(&self, at_us: i64) -> bool {
+        self.open.values().any(|sent| *sent <= at_us)
+            || self.answered.iter().rev().any(|(sent, told)| *sent <= at_us && at_us < *told)
     }
 
     /// When the first order was taken that was sent after `since` (both in microseconds since 1970).
@@ -110,6 +135,11 @@ mod tests {
         assert_eq!(flight.taken_since(20), Some(50));
         assert_eq!(flight.taken_since(5), Some(40));
         assert_eq!(flight.taken_since(35), None, "`a` was first sent before");
+        flight.take(&sending(80, "c"));
+        let were: Vec<bool> = [5, 10, 39, 45, 50, 65, 70, 80].map(|at| flight.was_under_way(at)).to_vec();
+        assert_eq!(were, [false, true, true, true, false, true, false, true]);
+        flight.take(&Line { at_us: 90, note: Note::Started { incarnation: 2 } });
+        assert!(flight.was_under_way(85) && !flight.was_under_way(90), "the process was killed with a call under way");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::future::join_all;
 use protocol::rpc::Method;
 use protocol::subject::{self, Filter, Kind};
-use protocol::{Contract, ErrorCode, GatewayState, InstrumentId, LogLevel, Name, RpcError, Status, codec};
+use protocol::{Contract, ErrorCode, GatewayState, InstrumentId, LogLevel, Name, RpcError, Status, Tick, codec};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -18,6 +18,7 @@ use crate::call::Call;
 use crate::clock::NodeClock;
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::feed::Feeds;
 use crate::gateway::GatewayHandle;
 use crate::health::HealthStream;
 use crate::journal_stream::{
@@ -52,6 +53,8 @@ struct Inner {
     /// Market data's own connection, unless the options say one.
     market: Option<Connection>,
     board: Board,
+    /// What streams of ticks share.
+    ticks: Feeds<Tick>,
     clocks: watch::Sender<HashMap<Name, NodeClock>>,
     routes: watch::Sender<Routes>,
     /// Held while contracts are asked for: a hundred orders for an unknown symbol ask once. It holds when that was.
@@ -124,6 +127,7 @@ impl Client {
             calls,
             market,
             board,
+            ticks: Feeds::default(),
             clocks: watch::Sender::new(HashMap::new()),
             routes: watch::Sender::new(Routes::default()),
             refresh: Mutex::new(Refresh::default()),
@@ -190,7 +194,8 @@ impl Client {
     /// [`Error::Disconnected`], [`Error::Nats`].
     pub async fn ticks(&self, filter: Filter) -> Result<TickStream, Error> {
         let connection = self.inner.market.as_ref().unwrap_or(&self.inner.calls);
-        let stream = EventStream::open(self, connection, filter.subject(Kind::Tick), filter.gateway.clone()).await?;
+        let feed = self.inner.ticks.open(self, connection, filter.subject(Kind::Tick)).await?;
+        let stream = EventStream::of(self, feed, filter.gateway.clone());
         Ok(match (filter.symbol, filter.exchange) {
             (Some(symbol), Some(exchange)) => {
                 let instrument = InstrumentId { symbol, exchange };
@@ -261,7 +266,7 @@ impl Client {
     /// # Errors
     /// As [`Self::ticks`].
     pub async fn statuses(&self, gateway: Option<&str>) -> Result<StatusStream, Error> {
-        EventStream::open(self, &self.inner.calls, subject::status_filter(gateway), None).await
+        EventStream::open(self, &self.inner.calls, subject::status_filter(gateway)).await
     }
 
     /// Log lines of one level and gateway, or of all.
@@ -269,7 +274,7 @@ impl Client {
     /// # Errors
     /// As [`Self::ticks`].
     pub async fn logs(&self, level: Option<LogLevel>, gateway: Option<&str>) -> Result<LogStream, Error> {
-        EventStream::open(self, &self.inner.calls, subject::logs_filter(level, gateway), None).await
+        EventStream::open(self, &self.inner.calls, subject::logs_filter(level, gateway)).await
     }
 
     /// Contracts, as gateways learn of them; the full set is [`GatewayHandle::get_all_contracts`].
@@ -277,7 +282,7 @@ impl Client {
     /// # Errors
     /// As [`Self::ticks`].
     pub async fn contracts(&self, filter: Filter) -> Result<ContractStream, Error> {
-        EventStream::open(self, &self.inner.calls, filter.subject(Kind::Contract), None).await
+        EventStream::open(self, &self.inner.calls, filter.subject(Kind::Contract)).await
     }
 
     /// Who is alive: lost and recovered gateways, their states, and the connection itself.

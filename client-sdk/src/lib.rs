@@ -12,6 +12,7 @@ mod client;
 mod clock;
 mod connection;
 mod error;
+mod feed;
 mod follower;
 mod gateway;
 mod health;

@@ -107,10 +107,19 @@ impl<K: Hash + Eq + Clone, T> Queue<K, T> {
         self.lock().capacity = capacity;
     }
 
-    /// Adds an item, before which `lost` others of its key failed to arrive. Never waits.
-    pub(crate) fn push(&self, key: K, item: T, lost: u64) {
-        self.lock().push(key, item, lost);
-        self.taker.wake();
+    /// Adds items, before each of which so many others of its key failed to arrive. Never waits.
+    pub(crate) fn extend(&self, items: impl Iterator<Item = (K, T, u64)>) {
+        let mut has_some = false;
+        {
+            let mut buffer = self.lock();
+            for (key, item, lost) in items {
+                buffer.push(key, item, lost);
+                has_some = true;
+            }
+        }
+        if has_some {
+            self.taker.wake();
+        }
     }
 
     /// No more items come.
@@ -150,7 +159,7 @@ mod tests {
     fn within_its_capacity_nothing_is_dropped() {
         let queue = Queue::new(3);
         for n in 0..3 {
-            queue.push(7, (7, n), 0);
+            queue.extend([(7, (7, n), 0)].into_iter());
         }
         assert_eq!(drain(&queue), [Taken::Item((7, 0)), Taken::Item((7, 1)), Taken::Item((7, 2))]);
     }
@@ -159,8 +168,8 @@ mod tests {
     fn beyond_it_the_newest_of_each_key_stays_and_the_rest_is_counted() {
         let queue = Queue::new(1);
         for n in 0..4 {
-            queue.push(7, (7, n), 0);
-            queue.push(8, (8, n), 0);
+            queue.extend([(7, (7, n), 0)].into_iter());
+            queue.extend([(8, (8, n), 0)].into_iter());
         }
         assert_eq!(
             drain(&queue),
@@ -177,7 +186,7 @@ mod tests {
             let queue = Queue::new(capacity);
             let mut taken = Vec::new();
             for (n, &(key, take, lost)) in (0_u64..).zip(&steps) {
-                queue.push(key, (key, n), lost);
+                queue.extend([(key, (key, n), lost)].into_iter());
                 if take {
                     taken.extend(queue.lock().pop());
                 }

@@ -1,24 +1,19 @@
 //! Typed streams of what is published without a journal: ticks, heartbeats, log lines, contracts. Newest wins, and what
 //! was missed is told.
 
-use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use futures::{Stream, StreamExt};
-use protocol::{Contract, Event, InstrumentId, Log, Name, Status, Subject, Tick, codec};
+use protocol::{Contract, Event, InstrumentId, Log, Name, Status, Subject, Tick};
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
-use tracing::warn;
 
-use crate::board::Heartbeats;
 use crate::client::Client;
 use crate::connection::{Connection, Link};
 use crate::error::Error;
+use crate::feed::{Feed, Key, LINK_SUBJECT};
 use crate::queue::{Queue, Taken};
-use crate::sequence::{Arrival, Sequence};
 use crate::task::Task;
 
 /// Items that wait for a slow user before only the newest of each instrument is kept.
@@ -83,18 +78,16 @@ pub type LogStream = EventStream<Log>;
 /// Contracts: see [`Client::contracts`].
 pub type ContractStream = EventStream<Contract>;
 
-/// Subject and gateway: what events are counted by, and what conflates with what.
-type Key = (Arc<str>, Name);
-
-/// Stands in a key for the connection itself; no subject is empty.
-const LINK_SUBJECT: &str = "";
-
-/// Events of one kind. A task of its own takes them off the wire and never waits for the user: of what the user is too
-/// slow for, beyond 65,536 waiting events, the newest of each instrument (subject) and gateway stays.
+/// Events of one kind. A task takes them off the wire and never waits for the user: of what the user is too slow for,
+/// beyond 65,536 waiting events, the newest of each instrument (subject) and gateway stays.
+///
+/// Streams of ticks with the same symbol and exchange, or the same lack of them, share one subscription of their client:
+/// each event is taken off the wire and decoded once, however many streams there are.
 pub struct EventStream<T> {
     queue: Arc<Queue<Key, Update<T>>>,
-    undecodable: Arc<AtomicU64>,
-    _reader: Task,
+    feed: Arc<Feed<T>>,
+    /// Of the feed's, those that are older than the stream.
+    undecodable_before: u64,
     _companion: Option<Task>,
     _client: Client,
 }
@@ -105,28 +98,25 @@ impl<T> std::fmt::Debug for EventStream<T> {
     }
 }
 
-impl<T: DeserializeOwned + Send + 'static> EventStream<T> {
+impl<T> Drop for EventStream<T> {
+    fn drop(&mut self) {
+        self.feed.leave(&self.queue);
+    }
+}
+
+impl<T: Clone + DeserializeOwned + Send + 'static> EventStream<T> {
     /// Subscribes, and returns when the server has the subscription for certain.
-    pub(crate) async fn open(
-        client: &Client,
-        connection: &Connection,
-        subject: String,
-        gateway: Option<Name>,
-    ) -> Result<EventStream<T>, Error> {
-        let subscription = connection.subscribe(subject).await?;
-        connection.sync().await?;
+    pub(crate) async fn open(client: &Client, connection: &Connection, subject: String) -> Result<Self, Error> {
+        let feed = Feed::open(client, connection, subject).await?;
+        Ok(EventStream::of(client, Arc::new(feed), None))
+    }
+
+    /// What comes from now on, of this gateway or of all.
+    pub(crate) fn of(client: &Client, feed: Arc<Feed<T>>, gateway: Option<Name>) -> Self {
         let queue = Arc::new(Queue::new(CAPACITY));
-        let undecodable = Arc::new(AtomicU64::new(0));
-        let reader = Reader {
-            queue: Arc::clone(&queue),
-            gateway,
-            sequences: HashMap::new(),
-            subjects: HashSet::new(),
-            heartbeats: client.heartbeats(),
-            undecodable: Arc::clone(&undecodable),
-        };
-        let reader = Task::spawn(reader.run(subscription, connection.link.clone()));
-        Ok(EventStream { queue, undecodable, _reader: reader, _companion: None, _client: client.clone() })
+        feed.join(Arc::clone(&queue), gateway);
+        let undecodable_before = feed.undecodable();
+        EventStream { queue, feed, undecodable_before, _companion: None, _client: client.clone() }
     }
 
     pub(crate) fn with_companion(mut self, companion: Task) -> Self {
@@ -152,7 +142,7 @@ impl<T> EventStream<T> {
     /// How many events this stream could not decode and skipped; the first is logged.
     #[must_use]
     pub fn undecodable(&self) -> u64 {
-        self.undecodable.load(Ordering::Relaxed)
+        self.feed.undecodable() - self.undecodable_before
     }
 }
 
@@ -183,79 +173,6 @@ fn missed(subject: &str, gateway: Name, count: u64, cause: MissedCause) -> Misse
         _ => None,
     };
     Missed { gateway, instrument, count: Some(count), cause }
-}
-
-/// The task between the wire and the queue.
-struct Reader<T> {
-    queue: Arc<Queue<Key, Update<T>>>,
-    gateway: Option<Name>,
-    sequences: HashMap<Key, Sequence>,
-    /// One copy of each subject's text, shared by all of its events' keys.
-    subjects: HashSet<Arc<str>>,
-    heartbeats: watch::Receiver<Heartbeats>,
-    undecodable: Arc<AtomicU64>,
-}
-
-impl<T: DeserializeOwned> Reader<T> {
-    async fn run(mut self, mut subscription: async_nats::Subscriber, mut link: watch::Receiver<Link>) {
-        let mut before = *link.borrow_and_update();
-        let mut linked = true;
-        let link_key: Key = (LINK_SUBJECT.into(), Name::default());
-        loop {
-            tokio::select! {
-                message = subscription.next() => match message {
-                    Some(message) => self.take(message),
-                    None => break,
-                },
-                changed = link.changed(), if linked => match changed {
-                    Ok(()) => {
-                        let now = *link.borrow_and_update();
-                        for update in link_updates(before, now) {
-                            self.queue.push(link_key.clone(), update, 0);
-                        }
-                        before = now;
-                    }
-                    Err(_) => linked = false,
-                },
-            }
-        }
-        self.queue.close();
-    }
-
-    fn take(&mut self, message: async_nats::Message) {
-        let event = match codec::decode::<Event<T>>(&message.payload) {
-            Ok(event) => event,
-            Err(error) => {
-                if self.undecodable.fetch_add(1, Ordering::Relaxed) == 0 {
-                    warn!(subject = %message.subject, %error, "an event does not decode; such are counted and skipped");
-                }
-                return;
-            }
-        };
-        if self.gateway.as_ref().is_some_and(|gateway| *gateway != event.gateway) {
-            return;
-        }
-        let subject = match self.subjects.get(message.subject.as_str()) {
-            Some(subject) => Arc::clone(subject),
-            None => {
-                let text: Arc<str> = message.subject.as_str().into();
-                self.subjects.insert(Arc::clone(&text));
-                text
-            }
-        };
-        let key = (subject, event.gateway.clone());
-        let sequence = self.sequences.entry(key.clone()).or_default();
-        if let Some(higher) = sequence.epoch().filter(|known| *known > event.epoch) {
-            let heartbeats = self.heartbeats.borrow();
-            if heartbeats.get(&event.gateway).is_some_and(|heard| heard.begins_anew(event.epoch, higher)) {
-                *sequence = Sequence::default();
-            }
-        }
-        match sequence.arrive(event.epoch, event.seq) {
-            Arrival::Stale => {}
-            Arrival::New { missed } => self.queue.push(key, Update::Event(event), missed),
-        }
-    }
 }
 
 /// What a user is told of a change of the connection.

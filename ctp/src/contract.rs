@@ -95,8 +95,9 @@ pub fn contract(gateway_name: &Name, instrument: &Instrument) -> Result<Contract
     if !instrument.name.is_empty() {
         contract.name = instrument.name.clone();
     }
+    // `MinLimitOrderVolume` is the least that one order opens, and no step: what is held can always be closed.
+    contract.min_volume = 1.0;
     // 0 where the counter sets no bound.
-    contract.min_volume = instrument.min_limit_volume.max(1).into();
     contract.max_volume = Some(instrument.max_limit_volume).filter(|&lots| lots > 0).map(f64::from);
     // `THOST_FTDC_PT_Net`; all six exchanges state gross today.
     contract.net_position = instrument.position_type == b'1';

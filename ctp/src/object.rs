@@ -178,7 +178,7 @@ impl RequestRecord {
     }
 }
 
-/// The name of the exported symbol that an address is in.
+/// The name of the exported symbol that begins at an address.
 fn symbol_at(address: *const c_void) -> Option<String> {
     let mut found = MaybeUninit::<libc::Dl_info>::zeroed();
     // SAFETY: dladdr takes any address; where it says that it found something, it has filled what it was given, and the
@@ -187,7 +187,10 @@ fn symbol_at(address: *const c_void) -> Option<String> {
         if libc::dladdr(address, found.as_mut_ptr()) == 0 {
             return None;
         }
-        let name = found.assume_init().dli_sname;
-        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+        let found = found.assume_init();
+        let name = found.dli_sname;
+        // Otherwise it is only the nearest one before it.
+        let begins_here = std::ptr::eq(found.dli_saddr, address);
+        (!name.is_null() && begins_here).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
     }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use protocol::defect::{Defect, is_planted};
 use protocol::event::OmsEvent;
 use protocol::oms::{OrderKey, PositionKey, TradeKey};
-use protocol::{Direction, Name, Order, OrderStatus, Position, Quote, Timestamp};
+use protocol::{Direction, InstrumentId, Name, Order, OrderStatus, Position, Quote, Timestamp};
 
 use crate::engine::Now;
-use crate::gateway::{LivingSessions, VenueReference, VenueSnapshot};
+use crate::gateway::{LivingSessions, VenueReference, VenueSnapshot, differ_in_day_alone};
 use crate::risk::is_intent;
 
 pub use told::{Books, Target};
@@ -90,22 +90,27 @@ pub fn compare(
     let silence = Silence { listed: references.collect(), fills: fills(snapshot), snapshot, circumstances };
     for order in books.state.active_orders() {
         let key = OrderKey::from(order);
-        let Some(unlisted) = silence.unlisted(order.venue_reference.as_ref(), || way(&key)) else { continue };
+        let reference = order.venue_reference.as_ref();
+        let Some(unlisted) = silence.unlisted(reference, &order.instrument(), || way(&key)) else { continue };
+        if unlisted.is_over && silence.is_listed_under_another_day(order) {
+            differences.push(Difference::Missing(key));
+            continue;
+        }
         let [bought, sold] = unlisted.fills;
         let traded = order.traded.max(bought + sold);
-        let fate = silence.fate(&unlisted, order.status, order.deadline, traded > order.traded, traded >= order.volume);
+        let fate = silence.fate(&unlisted, order.status, order.deadline, traded >= order.volume);
         differences.push(fate.difference(&key, |status, reason| {
             OmsEvent::Order(Order { status, reason, traded, deadline: None, ..order.clone() })
         }));
     }
     for quote in books.state.active_quotes() {
         let key = OrderKey::from(quote);
-        let Some(unlisted) = silence.unlisted(quote.venue_reference.as_ref(), || way(&key)) else { continue };
+        let reference = quote.venue_reference.as_ref();
+        let Some(unlisted) = silence.unlisted(reference, &quote.instrument(), || way(&key)) else { continue };
         let [bought, sold] = unlisted.fills;
         let (bid_traded, ask_traded) = (quote.bid_traded.max(bought), quote.ask_traded.max(sold));
-        let has_news = bid_traded > quote.bid_traded || ask_traded > quote.ask_traded;
         let is_filled = bid_traded >= quote.bid_volume && ask_traded >= quote.ask_volume;
-        let fate = silence.fate(&unlisted, quote.status, quote.deadline, has_news, is_filled);
+        let fate = silence.fate(&unlisted, quote.status, quote.deadline, is_filled);
         differences.push(fate.difference(&key, |status, reason| {
             OmsEvent::Quote(Quote { status, reason, bid_traded, ask_traded, deadline: None, ..quote.clone() })
         }));
@@ -149,11 +154,14 @@ fn is_known(books: Books<'_>, event: &OmsEvent) -> bool {
     }
 }
 
-/// Lots bought and sold by the trades that are listed, by the reference of their order or quote.
-fn fills(snapshot: &VenueSnapshot) -> HashMap<&VenueReference, [f64; 2]> {
-    let mut fills: HashMap<&VenueReference, [f64; 2]> = HashMap::new();
+/// Lots bought and sold by the trades that are listed, by the reference of their order or quote and by what was traded:
+/// a combination's trades are of its legs.
+type Fills<'a> = HashMap<(&'a VenueReference, &'a InstrumentId), [f64; 2]>;
+
+fn fills(snapshot: &VenueSnapshot) -> Fills<'_> {
+    let mut fills = Fills::new();
     for trade in &snapshot.trades {
-        let [bought, sold] = fills.entry(&trade.reference).or_default();
+        let [bought, sold] = fills.entry((&trade.reference, &trade.instrument)).or_default();
         *(if trade.direction == Direction::Short { sold } else { bought }) += trade.volume;
     }
     fills
@@ -182,7 +190,7 @@ impl Fate {
 /// What the snapshot does not say.
 struct Silence<'a> {
     listed: HashSet<&'a VenueReference>,
-    fills: HashMap<&'a VenueReference, [f64; 2]>,
+    fills: Fills<'a>,
     snapshot: &'a VenueSnapshot,
     circumstances: &'a Circumstances,
 }
@@ -192,13 +200,20 @@ struct Unlisted {
     way: Way,
     /// Its session cannot live any more.
     is_over: bool,
-    /// Lots bought and sold by trades that are listed.
+    /// Lots bought and sold by trades of its instrument that are listed.
     fills: [f64; 2],
+    /// Trades of it are listed, if only of its legs.
+    has_trades: bool,
 }
 
 impl Silence<'_> {
     /// `None`: it is listed, or the venue cannot know it yet.
-    fn unlisted(&self, reference: Option<&Name>, way: impl FnOnce() -> Way) -> Option<Unlisted> {
+    fn unlisted(
+        &self,
+        reference: Option<&Name>,
+        instrument: &InstrumentId,
+        way: impl FnOnce() -> Way,
+    ) -> Option<Unlisted> {
         let reference = reference.and_then(|text| text.parse::<VenueReference>().ok());
         if reference.as_ref().is_some_and(|reference| self.listed.contains(reference)) {
             return None;
@@ -207,24 +222,34 @@ impl Silence<'_> {
         if way == Way::Unsent {
             return None;
         }
-        let fills = reference.as_ref().and_then(|reference| self.fills.get(reference)).copied().unwrap_or_default();
+        let fills = reference.as_ref().and_then(|reference| self.fills.get(&(reference, instrument)));
+        let fills = fills.copied().unwrap_or_default();
         let session = reference.as_ref().map(|reference| reference.session.as_str());
         let is_over = !self.snapshot.living.includes(&self.snapshot.session, session);
-        Some(Unlisted { way, is_over, fills })
+        let has_trades =
+            reference.is_some_and(|reference| self.snapshot.trades.iter().any(|t| t.reference == reference));
+        Some(Unlisted { way, is_over, fills, has_trades })
     }
 
-    fn fate(
-        &self,
-        unlisted: &Unlisted,
-        status: OrderStatus,
-        deadline: Option<Timestamp>,
-        has_news: bool,
-        is_filled: bool,
-    ) -> Fate {
+    /// Whether an order is listed that differs from this one in its session's trading day alone: the day has turned within
+    /// the session, and whoever sent it knew it under the old one. It may be this one, and work.
+    fn is_listed_under_another_day(&self, order: &Order) -> bool {
+        let reference = order.venue_reference.as_ref().and_then(|text| text.parse::<VenueReference>().ok());
+        reference.is_some_and(|reference| {
+            self.snapshot.orders.iter().any(|listed| {
+                listed.reference.number == reference.number
+                    && differ_in_day_alone(&listed.reference.session, &reference.session)
+                    && listed.instrument == order.instrument()
+                    && (listed.direction, listed.volume) == (order.direction, order.volume)
+            })
+        })
+    }
+
+    fn fate(&self, unlisted: &Unlisted, status: OrderStatus, deadline: Option<Timestamp>, is_filled: bool) -> Fate {
         if is_filled {
             return Fate::Filled;
         }
-        let has_arrived = has_news || !is_intent(status, deadline);
+        let has_arrived = unlisted.has_trades || !is_intent(status, deadline);
         if unlisted.is_over {
             return self.ended(has_arrived);
         }

@@ -1,11 +1,23 @@
 //! Bytes to objects and back: JSON, one codec for every type.
 //!
-//! Floats are written with the shortest text that reads back to the same bits.
+//! Floats are written with the shortest text that reads back to the same bits. The bytes are those that serde_json would
+//! write, and what it would read is read; `writer` and `reader` have a short way for what is common and leave the rest, and
+//! every error, to serde_json.
+
+mod digits;
+mod float;
+pub(crate) mod instant;
+mod plain;
+mod reader;
+mod writer;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::float::ShortFloats;
+use self::writer::Writer;
+
+/// What [`serde_json::value::RawValue`] calls itself to a serializer and a deserializer.
+const RAW_VALUE: &str = "$serde_json::private::RawValue";
 
 /// Why bytes are no such object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +48,7 @@ pub struct EncodeError(#[from] serde_json::Error);
 /// # Errors
 /// Never for the types of this crate; a map with keys that are no strings would be one.
 pub fn encode_into<T: Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) -> Result<(), EncodeError> {
-    value.serialize(&mut serde_json::Serializer::with_formatter(buffer, ShortFloats)).map_err(EncodeError)
+    value.serialize(Writer(buffer)).map_err(EncodeError)
 }
 
 /// The object's bytes.
@@ -54,7 +66,10 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, EncodeError> 
 /// # Errors
 /// Says which field is wrong. The path costs a second pass, taken only on failure.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    serde_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, &error))
+    match reader::read(bytes) {
+        Ok(value) => Ok(value),
+        Err(_) => serde_json::from_slice(bytes).map_err(|error| explain::<T>(bytes, &error)),
+    }
 }
 
 #[cold]

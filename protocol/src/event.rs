@@ -16,7 +16,7 @@ pub struct Event<T> {
     /// Counts from 1 per subject and epoch, so that a reader of any filter sees what it missed.
     pub seq: u64,
     /// The node's clock when it published.
-    #[serde(serialize_with = "crate::instant::serialize")]
+    #[serde(with = "crate::codec::instant")]
     pub time: Timestamp,
     /// The object.
     pub data: T,
@@ -182,6 +182,7 @@ pub struct Status {
     /// Sequence of its last stored journal entry.
     pub journal_seq: u64,
     /// The node's clock.
+    #[serde(with = "crate::codec::instant")]
     pub time: Timestamp,
     /// The wire's version, see [`crate::PROTOCOL_VERSION`].
     pub protocol_version: u32,
@@ -194,7 +195,7 @@ pub struct Status {
     #[serde(default, skip_serializing_if = "Name::is_empty")]
     pub venue: Name,
     /// The venue's trading day.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::codec::instant::option")]
     pub trading_day: Option<chrono::NaiveDate>,
     /// Owners that may send no new orders; `*` stands for all. Those who may still close are in `halts` only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -248,5 +249,6 @@ pub struct Log {
     /// Its weight.
     pub level: LogLevel,
     /// The node's clock.
+    #[serde(with = "crate::codec::instant")]
     pub time: Timestamp,
 }

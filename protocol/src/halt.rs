@@ -103,6 +103,7 @@ pub struct HaltEntry {
     pub reduce_only: bool,
     /// When it was last asked for, on the clock of the node that was asked, and always later than what came before it
     /// for the same target: of two records of a target the later one stands.
+    #[serde(with = "crate::codec::instant")]
     pub since: Timestamp,
     /// What was working was to be cancelled too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -218,6 +219,7 @@ pub struct Resumed {
     #[serde(flatten)]
     pub target: HaltTarget,
     /// When, always later than the halt that it ends.
+    #[serde(with = "crate::codec::instant")]
     pub at: Timestamp,
     /// The halts that it ended, and those that were over before; an earlier version's record does not say.
     #[serde(default, skip_serializing_if = "Heard::is_empty")]

@@ -95,12 +95,14 @@ pub struct SnapshotPage {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotEnd {
     /// The trading day that begins with it.
+    #[serde(with = "crate::codec::instant")]
     pub trading_day: chrono::NaiveDate,
     /// Sequence of its first page, or of this entry if there is none.
     pub begins: u64,
     /// How many pages it has.
     pub pages: u32,
     /// The node's clock.
+    #[serde(with = "crate::codec::instant")]
     pub time: Timestamp,
     /// The day rolls before this one whose ids are kept, oldest first: an order id that was allocated before the first
     /// of them and is not known is refused.
@@ -137,6 +139,7 @@ pub struct PastOrder {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub venue_reference: Option<Name>,
     /// At which day roll it left the state.
+    #[serde(with = "crate::codec::instant")]
     pub rolled: Timestamp,
 }
 

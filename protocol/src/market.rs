@@ -31,7 +31,7 @@ pub struct Tick {
     /// Where it trades.
     pub exchange: Exchange,
     /// The venue's time of the snapshot.
-    #[serde(serialize_with = "crate::instant::serialize")]
+    #[serde(with = "crate::codec::instant")]
     pub datetime: Timestamp,
     /// The instrument's name in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,13 +79,13 @@ pub struct Tick {
     #[serde(default, skip_serializing_if = "SmallVec::is_empty")]
     pub asks: Depth,
     /// Trading day that the tick belongs to; a night session belongs to the next day.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::codec::instant::option")]
     pub trading_day: Option<chrono::NaiveDate>,
     /// Calendar day, as the venue states it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::codec::instant::option")]
     pub action_day: Option<chrono::NaiveDate>,
     /// The gateway's clock when it arrived.
-    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "crate::instant::serialize_option")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::codec::instant::option")]
     pub localtime: Option<Timestamp>,
     /// Whatever else the venue says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -152,6 +152,7 @@ pub struct Bar {
     /// Where it trades.
     pub exchange: Exchange,
     /// Beginning of the interval; for a daily bar, midnight of the trading day.
+    #[serde(with = "crate::codec::instant")]
     pub datetime: Timestamp,
     /// Length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -217,10 +218,10 @@ pub struct Contract {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub short_margin_ratio: Option<f64>,
     /// First trading day.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::codec::instant::option")]
     pub open_date: Option<chrono::NaiveDate>,
     /// Last trading day.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::codec::instant::option")]
     pub expire_date: Option<chrono::NaiveDate>,
     /// Strike price of an option.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -232,10 +233,10 @@ pub struct Contract {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub option_type: Option<OptionType>,
     /// When an option was listed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::codec::instant::option")]
     pub option_listed: Option<Timestamp>,
     /// When an option expires.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::codec::instant::option")]
     pub option_expiry: Option<Timestamp>,
     /// Options of the same product.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -209,7 +209,7 @@ pub struct GetTrade {
     /// The venue's id.
     pub tradeid: Name,
     /// Which trading day's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::codec::instant::option")]
     pub trading_day: Option<chrono::NaiveDate>,
     /// Which exchange's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -143,9 +143,10 @@ pub struct HistoryRequest {
     /// Where it trades.
     pub exchange: Exchange,
     /// First instant wanted.
+    #[serde(with = "crate::codec::instant")]
     pub start: Timestamp,
     /// Last instant wanted; now, if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::codec::instant::option")]
     pub end: Option<Timestamp>,
     /// Length of a bar; one minute if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -253,7 +254,7 @@ pub struct Order {
     /// State.
     pub status: OrderStatus,
     /// The venue's time of acceptance.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::codec::instant::option")]
     pub datetime: Option<Timestamp>,
     /// The client's own note.
     #[serde(default, skip_serializing_if = "Name::is_empty")]
@@ -268,7 +269,7 @@ pub struct Order {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceid: Option<Name>,
     /// Until when it may be sent to the venue, on the node's clock; gone once the venue has answered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::codec::instant::option")]
     pub deadline: Option<Timestamp>,
     /// Why it was rejected or cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -326,10 +327,10 @@ pub struct Trade {
     /// Volume, in lots.
     pub volume: f64,
     /// The venue's time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::codec::instant::option")]
     pub datetime: Option<Timestamp>,
     /// Trading day that it belongs to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::codec::instant::option")]
     pub trading_day: Option<chrono::NaiveDate>,
     /// The order's note.
     #[serde(default, skip_serializing_if = "Name::is_empty")]
@@ -387,7 +388,7 @@ pub struct Quote {
     /// State; `ALLTRADED` once both sides are filled.
     pub status: OrderStatus,
     /// The venue's time of acceptance.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::codec::instant::option")]
     pub datetime: Option<Timestamp>,
     /// The client's own note.
     #[serde(default, skip_serializing_if = "Name::is_empty")]
@@ -402,7 +403,7 @@ pub struct Quote {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceid: Option<Name>,
     /// Until when it may be sent to the venue, on the node's clock; gone once the venue has answered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::codec::instant::option")]
     pub deadline: Option<Timestamp>,
     /// Why it was rejected or cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -18,6 +18,7 @@ mod processes;
 mod recorded;
 mod restart;
 mod risk;
+mod slow_reader;
 mod terminal;
 mod venue;
 mod watch;

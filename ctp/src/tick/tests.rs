@@ -231,35 +231,6 @@ fn fridays_night_of_czce_comes_out_as_friday_whenever_it_is_sent() {
     assert_eq!((monday.pre_close, monday.pre_settlement), (Some(5368.0), Some(5364.0)));
 }
 
-/// Prints what a five-level tick costs. Run it in release: `cargo test --release -p ctp -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement, not a check, unless the build is optimised"]
-fn a_conversion_takes_well_under_a_microsecond() {
-    let mut bytes = record();
-    bytes.double("LastPrice", 3500.0).double("Turnover", 42e6).double("OpenInterest", 9e5);
-    for level in 1..=5 {
-        bytes.double(&format!("BidPrice{level}"), 3500.0 - f64::from(level)).int(&format!("BidVolume{level}"), level);
-        bytes.double(&format!("AskPrice{level}"), 3500.0 + f64::from(level)).int(&format!("AskVolume{level}"), level);
-    }
-    for exchange in [Exchange::SHFE, Exchange::DCE, Exchange::CZCE] {
-        let (listing, now) = (listing(exchange), at("2024-06-04T10:00:00.600"));
-        let mut best = f64::MAX;
-        for _ in 0..20 {
-            const RUNS: u32 = 100_000;
-            let mut last = LastSeen::default();
-            let start = std::time::Instant::now();
-            for volume in 0..RUNS {
-                bytes.int("Volume", volume as i32);
-                let depth = std::hint::black_box(bytes.depth());
-                std::hint::black_box(tick(depth, &listing, &mut last, now).expect("a tick"));
-            }
-            best = best.min(start.elapsed().as_secs_f64() * 1e9 / f64::from(RUNS));
-        }
-        println!("{exchange}: {best:.0} ns per five-level tick");
-        assert!(best < 1000.0, "{best} ns");
-    }
-}
-
 fn depth_of(columns: &csv::StringRecord, row: &csv::StringRecord) -> DepthBytes {
     let mut bytes = DepthBytes::new();
     for (name, cell) in columns.iter().zip(row) {

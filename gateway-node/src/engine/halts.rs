@@ -6,6 +6,7 @@
 //! of a halt ends nothing: it is written back. Until the bucket was read once, everybody is halted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use protocol::halt::{HaltEntry, HaltRecord, HaltScope, HaltTarget, Heard, Resumed};
 use protocol::journal::Private;
@@ -20,6 +21,11 @@ use crate::risk::{self, Leg};
 /// Most owners, and accounts of other gateways, that are halted at a time: one entry of the journal holds them all. More
 /// of them in the bucket halt everybody. Everything, a gateway and its own account can always be halted.
 const MAX_HALTS: usize = 256;
+/// An order of a halt that works so long after the venue took its cancel is cancelled again, and after twice as long once
+/// more: exchanges have hours without cancels, and limits on how many they take.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+/// Until it is as long as this.
+const LONGEST_CANCEL_PATIENCE: Duration = Duration::from_secs(300);
 /// Longest name of an owner or an account, in bytes.
 const MAX_NAME: usize = 128;
 /// Longest key that a resume names, in bytes.
@@ -36,6 +42,16 @@ pub(super) struct Halts {
     made: u64,
     /// What a halt is to cancel and whose cancel could not be sent, and why: no more than what works.
     uncancelled: BTreeMap<Target, RpcError>,
+    /// Those whose cancel the venue has taken: it may still refuse it, and does not say whose it was.
+    cancelling: BTreeMap<Target, Cancelling>,
+}
+
+/// A cancel that the venue has taken.
+struct Cancelling {
+    /// When, on the clock that never jumps.
+    since: Duration,
+    /// How long it may take.
+    patience: Duration,
 }
 
 /// What is to be written to the bucket, and who waits for it.
@@ -269,6 +285,7 @@ impl Halts {
             unknown: Some(("they were not read yet".to_owned(), None)),
             made: 0,
             uncancelled: BTreeMap::new(),
+            cancelling: BTreeMap::new(),
         }
     }
 
@@ -745,19 +762,45 @@ impl Engine {
         self.halts.uncancelled.extend(due);
     }
 
-    /// A cancel is on its way.
-    pub(super) fn forget_uncancelled(&mut self, target: &Target) {
+    /// The venue has taken a cancel; whether it is the first one of its order, as far as is known.
+    pub(super) fn cancel_is_taken(&mut self, now: Now, target: &Target) -> bool {
         self.halts.uncancelled.remove(target);
+        if !self.is_to_be_cancelled(target) {
+            return true;
+        }
+        let earlier = self.halts.cancelling.get(target);
+        let patience = earlier.map_or(CANCEL_PATIENCE, |earlier| earlier.patience);
+        let is_first = earlier.is_none();
+        self.halts.cancelling.insert(target.clone(), Cancelling { since: now.mono, patience });
+        is_first
     }
 
-    /// What a halt is still to cancel is tried again. What the venue has no function for waits for the next login.
+    /// What a halt is still to cancel is tried again, also where the venue took the cancel and the order works on. What
+    /// the venue has no function for waits for the next login.
     pub(super) fn cancel_again(&mut self, now: Now, out: &mut Effects) {
         let mut kept = std::mem::take(&mut self.halts.uncancelled);
         kept.retain(|target, _| self.is_to_be_cancelled(target));
+        let mut cancelling = std::mem::take(&mut self.halts.cancelling);
+        cancelling.retain(|target, _| self.is_to_be_cancelled(target));
+        let takes_cancels = self.session.takes_cancels();
+        let mut late: Vec<Target> = Vec::new();
+        for (target, cancel) in &mut cancelling {
+            if takes_cancels && cancel.since + cancel.patience <= now.mono {
+                cancel.since = now.mono;
+                cancel.patience = (cancel.patience * 2).min(LONGEST_CANCEL_PATIENCE);
+                late.push(target.clone());
+            }
+        }
+        if let Some(first) = late.first() {
+            let (count, orderid) = (late.len(), &first.key().orderid);
+            let line =
+                format!("{count} orders of a halt work on after their cancels ({orderid}, ...): cancelled again");
+            self.log(now, LogLevel::Error, line, out);
+        }
         let again = kept.iter().filter(|(_, error)| error.code != ErrorCode::NotSupported);
-        let again: Vec<Target> = again.map(|(target, _)| target.clone()).collect();
-        self.halts.uncancelled = kept;
-        if !again.is_empty() && self.session.takes_cancels() {
+        let again: Vec<Target> = again.map(|(target, _)| target.clone()).chain(late).collect();
+        (self.halts.uncancelled, self.halts.cancelling) = (kept, cancelling);
+        if !again.is_empty() && takes_cancels {
             self.cancel_each(now, None, again, out);
         }
     }

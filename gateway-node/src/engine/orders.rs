@@ -446,8 +446,9 @@ impl Engine {
             _ => out.push(Effect::Venue(VenueCommand::CancelEach(Box::new(cancels)))),
         }
         for target in stopped {
-            self.forget_uncancelled(&target);
-            self.journal_cancel(now, target.key(), out);
+            if self.cancel_is_taken(now, &target) {
+                self.journal_cancel(now, target.key(), out);
+            }
         }
         self.keep_uncancelled(now, failed, out);
     }
@@ -473,8 +474,9 @@ impl Engine {
             out.push(Effect::ReplyNow(to, encode(&result)));
         }
         for target in sent {
-            self.forget_uncancelled(&target);
-            self.journal_cancel(now, target.key(), out);
+            if self.cancel_is_taken(now, &target) {
+                self.journal_cancel(now, target.key(), out);
+            }
         }
         self.keep_uncancelled(now, failed, out);
     }

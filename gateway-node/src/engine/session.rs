@@ -30,7 +30,7 @@ pub(super) struct Session {
     venue: Name,
     trading_day: Option<chrono::NaiveDate>,
     next_number: u64,
-    /// References journalled before, so that a session that is named again never reuses one.
+    /// The highest references used before, so that a session that is named again never reuses one.
     journalled: Vec<VenueReference>,
     /// Contracts that this session has told.
     told: BTreeSet<InstrumentId>,
@@ -216,10 +216,14 @@ impl Engine {
             self.log(now, LogLevel::Warning, format!("a login that nobody waits for is ignored: {session}"), out);
             return;
         }
+        // It may come back after others, from a counter that has forgotten how far it had counted.
+        let ended = VenueReference { session: self.session.id.clone(), number: self.session.next_number };
+        match self.session.journalled.iter_mut().find(|known| known.session == ended.session) {
+            Some(known) => known.number = known.number.max(ended.number),
+            None => self.session.journalled.push(ended),
+        }
         let journalled = self.session.journalled.iter().find(|r| r.session == session).map_or(0, |r| r.number);
-        // A counter may name a session again, and forget how far it had counted.
-        let counted = if session == self.session.id { self.session.next_number } else { 0 };
-        self.session.next_number = max_reference.max(journalled).max(counted);
+        self.session.next_number = max_reference.max(journalled);
         self.session.id = session;
         self.session.venue = venue;
         self.session.trading_day = trading_day.or(self.session.trading_day);

@@ -1479,4 +1479,5 @@ fn hints_for_misspelt_instruments_are_rationed() {
     assert!(hinted(&mut bench));
 }
 
+mod cancels;
 mod days;

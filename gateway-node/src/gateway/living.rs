@@ -40,6 +40,13 @@ impl LivingSessions {
     }
 }
 
+/// Whether two sessions have the same name but for their trading days: one that outlived its day may be named both ways.
+#[must_use]
+pub fn differ_in_day_alone(one: &str, other: &str) -> bool {
+    let without_day = |session: &str| day_of(session).and(session.split_once('.')).map(|(_, rest)| rest.to_owned());
+    one != other && without_day(one).is_some_and(|rest| without_day(other) == Some(rest))
+}
+
 /// The trading day that a session is named after, if it is: eight digits and a point come first.
 fn day_of(session: &str) -> Option<NaiveDate> {
     let (day, _) = session.split_once('.')?;
@@ -77,6 +84,15 @@ mod tests {
             assert_eq!(living.includes(OWN, Some(session)), lives, "{session}");
         }
         assert!(living.includes(OWN, None), "its session may be one of the day");
+    }
+
+    #[test]
+    fn a_session_that_outlived_its_day_is_known_by_the_rest_of_its_name() {
+        assert!(differ_in_day_alone(OWN, "20261124.1.-7"));
+        for other in [OWN, "20261124.1.-8", "20261124", "7-1", "", "2026112.1.-7"] {
+            assert!(!differ_in_day_alone(OWN, other), "{other}");
+        }
+        assert!(!differ_in_day_alone("x.1", "y.1"));
     }
 
     #[test]

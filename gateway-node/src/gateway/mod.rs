@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::risk::Approved;
-pub use living::LivingSessions;
+pub use living::{LivingSessions, differ_in_day_alone};
 pub use tick_queue::{SequencedTick, TickQueue};
 
 /// One venue connection. Commands go in and return at once; everything the venue says comes out through the

@@ -281,6 +281,23 @@ fn what_an_earlier_trading_day_sent_is_over() {
 }
 
 #[test]
+fn what_is_listed_under_another_day_is_not_over() {
+    // A session that outlived its day, which nobody knows who was not there.
+    let (sent_in, listed_in) = ("20261123.1.9", "20261124.1.9");
+    let living = LivingSessions::since_day_of(NEW);
+    let listed = told(1, listed_in, OrderStatus::NotTraded, 0.0);
+    let today = snapshot(vec![listed.clone()], living);
+    let other = snapshot(vec![VenueOrder { volume: listed.volume + 1.0, ..listed }], living);
+    let is_missing = |held: &Held, today: &VenueSnapshot| {
+        held.compare(today, &asked_at(1_000), Way::Inherited).contains(&Difference::Missing(key("o1")))
+    };
+    for held in [Held::default().holds(1, sent_in, OrderStatus::NotTraded, 0.0), Held::default().intent(sent_in)] {
+        assert!(is_missing(&held, &today), "it may be this one");
+        assert!(!is_missing(&held, &other), "that one is another");
+    }
+}
+
+#[test]
 fn what_has_no_reference_is_not_over_merely_for_that() {
     let today = LivingSessions::since_day_of(NEW);
     let intent = || Held::default().intent(NEW).without_reference();
@@ -334,6 +351,21 @@ fn an_order_that_is_forgotten_before_its_trades_was_there() {
             Some(expected) => assert_eq!((order.status, order.traded), expected),
             None => assert!(differences.contains(&Difference::Missing(key("o1"))), "it arrived: {differences:?}"),
         }
+    }
+}
+
+#[test]
+fn a_combinations_trades_are_of_its_legs_and_fill_nothing_twice() {
+    let order = told(1, NEW, OrderStatus::PartTraded, 5.0);
+    let legs = ["rb2411", "rb2412"]
+        .map(|symbol| VenueTrade { instrument: InstrumentId::new(symbol, Exchange::SHFE), ..trade_of(&order, symbol) });
+    let today = VenueSnapshot { trades: legs.to_vec(), ..snapshot(vec![], Any) };
+    for held in [Held::default().intent(NEW), Held::default().holds(1, NEW, OrderStatus::PartTraded, 5.0)] {
+        let differences = held.compare(&today, &asked_at(1_000_000), Way::Inherited);
+        assert!(
+            differences.contains(&Difference::Missing(key("o1"))),
+            "it arrived, and is not filled: {differences:?}"
+        );
     }
 }
 

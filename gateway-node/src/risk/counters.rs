@@ -31,8 +31,9 @@ pub struct Counters {
     /// What was filled since the venue last told of a position.
     untold: BTreeMap<PositionKey, Untold>,
     /// Orders, and sides of quotes, whose own events and whose trades do not tell of the same fills yet: by how many lots
-    /// the former are ahead of the latter. What both have told of is not kept, so these are few.
-    ahead: BTreeMap<(OrderKey, Direction), f64>,
+    /// the former are ahead of the latter. What both have told of is not kept, so these are few. By instrument: a
+    /// combination's trades are of its legs.
+    ahead: BTreeMap<(OrderKey, InstrumentId, Direction), f64>,
     /// Of the newest event, in microseconds.
     latest: i64,
 }
@@ -119,7 +120,7 @@ impl Counters {
                     }
                     OmsEvent::Trade(trade) => {
                         let key = OrderKey { owner: trade.owner.clone(), orderid: trade.orderid.clone() };
-                        let first = self.run_ahead((key, trade.direction), -trade.volume);
+                        let first = self.run_ahead((key, trade.instrument(), trade.direction), -trade.volume);
                         self.count_filled(&trade.instrument(), trade.direction, trade.offset, first);
                     }
                     OmsEvent::Position(position) => {
@@ -156,7 +157,7 @@ impl Counters {
         for leg in legs {
             let lots = new.on(leg.direction);
             if lots > 0.0 {
-                let first = self.run_ahead((key.clone(), leg.direction), lots);
+                let first = self.run_ahead((key.clone(), instrument.clone(), leg.direction), lots);
                 self.count_filled(instrument, leg.direction, leg.offset, first);
             }
         }
@@ -164,7 +165,7 @@ impl Counters {
 
     /// An order's own events tell of so many lots more; if negative, its trades do. How many of them are told for the
     /// first time.
-    fn run_ahead(&mut self, side: (OrderKey, Direction), by: f64) -> f64 {
+    fn run_ahead(&mut self, side: (OrderKey, InstrumentId, Direction), by: f64) -> f64 {
         let was = self.ahead.remove(&side).unwrap_or(0.0);
         if (was + by).abs() > NO_LOTS {
             self.ahead.insert(side, was + by);

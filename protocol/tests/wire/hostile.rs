@@ -1,4 +1,5 @@
-//! Nothing that arrives can make a reader panic, and whatever is accepted can be said again.
+//! Nothing that arrives can make a reader panic, whatever is accepted can be said again, and the codec and serde_json read
+//! and write the same.
 
 use std::fmt::Debug;
 
@@ -18,9 +19,14 @@ use crate::specimens as a;
 
 /// Reads the bytes as a `T`; what is accepted must encode, read back the same, and be printable.
 fn read<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) -> Option<T> {
-    match decode::<T>(bytes) {
+    let ours = decode::<T>(bytes);
+    // As text, which tells -0.0 from 0.0 and two offsets of one instant apart.
+    let plain = serde_json::from_slice::<T>(bytes).ok();
+    assert_eq!(format!("{:?}", ours.as_ref().ok()), format!("{plain:?}"), "{}", String::from_utf8_lossy(bytes));
+    match ours {
         Ok(value) => {
             let again = encode(&value).expect("what was read can be written");
+            assert_eq!(again, serde_json::to_vec(&value).expect("encodes"));
             let back: T = decode(&again).unwrap_or_else(|error| panic!("{error} in {value:?}"));
             assert_eq!(back, value);
             assert!(!format!("{value:?}").is_empty());
@@ -128,7 +134,7 @@ fn valid() -> Vec<String> {
 }
 
 /// What stands in for a value.
-const STRANGE: [&str; 18] = [
+const STRANGE: [&str; 36] = [
     "null",
     "1e999",
     "-1e999",
@@ -147,6 +153,24 @@ const STRANGE: [&str; 18] = [
     "[[[[]]]]",
     "\"9999-12-31T23:59:60.999999999-23:59\"",
     "\"+262142-12-31T23:59:59+00:00\"",
+    "\"2018-10-12 21:00:00.1234567891+08:00\"",
+    " \t\r\n7 ",
+    "-",
+    "7.",
+    ".7",
+    "-7",
+    "07",
+    "7.10",
+    "9007199254740993",
+    "9007199254740993.0",
+    "900719925474099.35",
+    "0.30000000000000004",
+    "0.00000000000000000000001",
+    "123456789012345678.25",
+    "\"\\u0041\\\"\\\\\"",
+    "\"\u{1}\"",
+    "{\"a\":[1,{\"}\":\"]\"}]}",
+    "{\"a\":[1,{\"b\":2]}",
 ];
 
 /// One way to spoil a text.
@@ -158,6 +182,9 @@ enum Spoil {
     Repeat(prop::sample::Index, prop::sample::Index),
     Replace(prop::sample::Index, usize),
     DuplicateKey(prop::sample::Index),
+    Swap(prop::sample::Index),
+    Space(prop::sample::Index),
+    Unknown(prop::sample::Index, usize),
 }
 
 fn spoil() -> impl Strategy<Value = Spoil> {
@@ -169,6 +196,9 @@ fn spoil() -> impl Strategy<Value = Spoil> {
         1 => (at(), at()).prop_map(|(from, to)| Spoil::Repeat(from, to)),
         3 => (at(), 0..STRANGE.len()).prop_map(|(at, which)| Spoil::Replace(at, which)),
         1 => at().prop_map(Spoil::DuplicateKey),
+        1 => at().prop_map(Spoil::Swap),
+        1 => at().prop_map(Spoil::Space),
+        1 => (at(), 0..STRANGE.len()).prop_map(|(at, which)| Spoil::Unknown(at, which)),
     ]
 }
 
@@ -199,16 +229,34 @@ fn spoilt(bytes: &mut Vec<u8>, how: &Spoil) {
             bytes.splice(start..end, STRANGE[*which].bytes());
         }
         Spoil::DuplicateKey(at) => {
-            let commas: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at] == b',').collect();
-            if commas.len() < 2 {
-                return;
+            let Some([start, middle, _]) = two_fields(bytes, at) else { return };
+            let field = bytes[start..middle].to_vec();
+            bytes.splice(middle..middle, field);
+        }
+        Spoil::Swap(at) => {
+            let Some([start, middle, end]) = two_fields(bytes, at) else { return };
+            bytes[start..end].rotate_left(middle - start);
+        }
+        Spoil::Space(at) => {
+            let tokens: Vec<usize> = (0..bytes.len()).filter(|&at| b"{}[],:".contains(&bytes[at])).collect();
+            if !tokens.is_empty() {
+                let at = tokens[at.index(tokens.len())];
+                bytes.splice(at..at + 1, [b'\n', b' ', bytes[at], b'\t', b'\r']);
             }
-            let at = at.index(commas.len() - 1);
-            let field = bytes[commas[at]..commas[at + 1]].to_vec();
-            let end = commas[at + 1];
-            bytes.splice(end..end, field);
+        }
+        Spoil::Unknown(at, which) => {
+            let Some([start, ..]) = two_fields(bytes, at) else { return };
+            bytes.splice(start..start, format!(",\"new\":{}", STRANGE[*which]).bytes());
         }
     }
+}
+
+/// Three commas that follow each other: mostly what is between them are two fields.
+fn two_fields(bytes: &[u8], at: &prop::sample::Index) -> Option<[usize; 3]> {
+    let commas: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at] == b',').collect();
+    let count = commas.len().checked_sub(2).filter(|count| *count > 0)?;
+    let at = at.index(count);
+    Some([commas[at], commas[at + 1], commas[at + 2]])
 }
 
 proptest! {

@@ -7,6 +7,7 @@ mod hostile;
 mod json_text;
 mod oms_state;
 mod round_trip;
+mod shapes;
 mod specimens;
 mod strategies;
 mod subjects;

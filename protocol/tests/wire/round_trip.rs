@@ -13,6 +13,7 @@ use crate::strategies as any_;
 /// Equal values are not enough: `-0.0 == 0.0`, and two offsets can name one instant. So the bytes must agree too.
 fn round_trips<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) -> Result<(), TestCaseError> {
     let bytes = encode(value).expect("encodes");
+    prop_assert_eq!(&bytes, &serde_json::to_vec(value).expect("encodes"));
     let back: T = decode(&bytes).map_err(|error| TestCaseError::fail(error.to_string()))?;
     prop_assert_eq!(&back, value);
     prop_assert_eq!(encode(&back).expect("encodes"), bytes);
@@ -101,6 +102,27 @@ proptest! {
             let written = format!("\"datetime\":{chronos},\"localtime\":{chronos}}}");
             prop_assert!(ours.ends_with(&written), "{} {}", ours, written);
         }
+    }
+
+    /// The codec's reader of instants and days and chrono's own read the same.
+    #[test]
+    fn instants_and_days_are_read_as_chrono_reads_them(
+        year in prop_oneof![Just("2018"), Just("0000"), Just("9999"), Just("-001"), Just("+2018"), Just("218")],
+        parts in prop::array::uniform5(prop_oneof![4 => 0..29_u32, 1 => 0..100_u32]),
+        separator in prop::sample::select(vec!["T", "t", " "]),
+        fraction in prop_oneof![Just(String::new()), "\\.[0-9]{0,12}"],
+        offset in prop_oneof![Just("Z".to_owned()), "[+-][0-2][0-9]:[0-6][0-9]", "[+-]0[0-9][0-5]0", Just("z".to_owned())],
+    ) {
+        let [month, day, hour, minute, second] = parts;
+        let date = format!("{year}-{month:02}-{day:02}");
+        let time = format!("{date}{separator}{hour:02}:{minute:02}:{second:02}{fraction}{offset}");
+        let json = format!(
+            r#"{{"gateway_name":"g","symbol":"s","exchange":"DCE","datetime":"{time}","trading_day":"{date}"}}"#
+        );
+        let tick = decode::<protocol::Tick>(json.as_bytes()).ok().map(|tick| (tick.datetime, tick.trading_day));
+        let chronos = time.parse::<protocol::Timestamp>().ok().zip(date.parse::<chrono::NaiveDate>().ok());
+        let chronos = chronos.map(|(time, day)| (time, Some(day)));
+        prop_assert_eq!(format!("{:?}", tick), format!("{:?}", chronos));
     }
 
     /// The wire has no NaN: absent where that is allowed, refused where it is not, never another number.

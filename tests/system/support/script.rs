@@ -10,8 +10,10 @@ use gateway_node::gateway::{
 };
 use gateway_node::risk::Approved;
 use protocol::{
-    Contract, Exchange, HistoryRequest, InstrumentId, Name, OrderRequest, OrderStatus, Product, QuoteRequest,
+    Contract, Exchange, HistoryRequest, InstrumentId, Name, OrderRequest, OrderStatus, Product, QuoteRequest, Tick,
 };
+
+use super::PATIENCE;
 
 /// What the test tells the venue, and learns from it.
 #[derive(Default)]
@@ -28,6 +30,8 @@ pub struct Script {
     pub submitted: Mutex<Vec<OrderRequest>>,
     /// Cancels that reached the venue.
     pub cancelled: Mutex<Vec<VenueReference>>,
+    /// Where the venue speaks from its first login on.
+    sink: Mutex<Option<VenueSink>>,
     hang: Mutex<bool>,
     released: Condvar,
 }
@@ -36,6 +40,12 @@ impl Script {
     /// From now on a submit blocks its thread, as a broken venue library would.
     pub fn hang(&self) {
         *self.hang.lock().expect("no panic") = true;
+    }
+
+    /// The venue says that there was a tick; it waits while the node's queue is full.
+    pub fn tick(&self, tick: Tick) {
+        let sink = self.sink.lock().expect("no panic").clone().expect("somebody has logged in");
+        sink.ticks().push_wait(tick, PATIENCE).expect("the node takes ticks");
     }
 
     /// Lets it go on.
@@ -78,6 +88,7 @@ struct ScriptedVenue {
 impl Gateway for ScriptedVenue {
     fn connect(&mut self, start: SessionStart) -> Result<(), GatewayError> {
         self.script.logins.fetch_add(1, Ordering::SeqCst);
+        *self.script.sink.lock().expect("no panic") = Some(self.sink.clone());
         if self.script.refuse.load(Ordering::SeqCst) {
             self.sink.send(VenueEvent::Refused { reason: "wrong password".into() });
             return Ok(());

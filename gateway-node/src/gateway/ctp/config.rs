@@ -21,7 +21,7 @@ pub struct CtpConfig {
     /// The broker's market data library (`libthostmduserapi_se.so`). Without one there are no ticks.
     #[serde(default)]
     pub market_library: Option<PathBuf>,
-    /// The trader library's binary interface, `"A"` to `"E"`, where its version does not tell.
+    /// The binary interface of both libraries, `"A"` to `"E"`, where their versions do not tell.
     #[serde(default)]
     pub abi: Option<Abi>,
     /// The trader fronts, `tcp://HOST:PORT`; the library tries them in turn.

@@ -25,6 +25,8 @@ const MAX_EARLY: usize = 200_000;
 const NOT_LOGGED_IN: i32 = 6;
 /// A query that CTP has not taken for this long never will be: the session ends, and the next one begins anew.
 const MOST_WAIT: Duration = Duration::from_secs(30);
+/// A session ends for the same later trading day no more often than this.
+const ODD_DAY_AGAIN: Duration = Duration::from_secs(600);
 /// Account and positions are asked for in turn, this often.
 const REFRESH: Duration = Duration::from_secs(2);
 
@@ -82,8 +84,10 @@ pub struct Desk {
     is_early_full: bool,
     /// The session, if its trading day is over and it is not.
     outlived: Option<SessionKey>,
-    /// The last trading day that a record named and the session did not have.
-    odd_day: CompactString,
+    /// The last later trading day that a record named, and when that ended the session.
+    odd_day: Option<(CompactString, Duration)>,
+    /// How many trades without their orders were told last.
+    waiting_told: usize,
     next_number: i32,
     /// The time of day of the last event: records name times, and not always their days.
     wall: Option<Timestamp>,
@@ -107,7 +111,8 @@ impl Desk {
             early: VecDeque::new(),
             is_early_full: false,
             outlived: None,
-            odd_day: CompactString::default(),
+            odd_day: None,
+            waiting_told: 0,
             next_number: settings.first_number,
             wall: None,
             refresh: None,
@@ -146,7 +151,7 @@ impl Desk {
         self.forget_session();
     }
 
-    /// Allocates nothing and sends nothing: what must be sent for this order, if it may be.
+    /// What must be sent for this order, if it may be; nothing is sent.
     ///
     /// # Errors
     /// If there is no session, or another one than the reference's, or CTP has no such order.
@@ -207,7 +212,8 @@ impl Desk {
         match event {
             TraderEvent::FrontConnected => self.drive(now, session::Input::FrontConnected, out),
             TraderEvent::FrontDisconnected { reason } => {
-                self.drive(now, session::Input::FrontDisconnected(reason), out);
+                let has_unsent = self.orders.has_unconfirmed();
+                self.drive(now, session::Input::FrontDisconnected { reason, has_unsent }, out);
             }
             TraderEvent::Authenticated { failure, .. } => {
                 self.drive(now, session::Input::Authenticated(failure), out);
@@ -242,8 +248,16 @@ impl Desk {
                 self.notice_day(now, day.as_deref().unwrap_or_default(), out);
             }
             TraderEvent::Order(record) => {
-                self.on_order(&record, false, out);
-                self.notice_day(now, &record.trading_day, out);
+                let is_of = |key: &SessionKey| (record.front_id, record.session_id) == (key.front_id, key.session_id);
+                let is_ours = self.key.as_ref().is_some_and(is_of);
+                if !is_ours {
+                    // Of another session it would be told under the wrong day: the next login brings it again.
+                    self.notice_day(now, &record.trading_day, out);
+                }
+                if self.is_logged_in() {
+                    self.on_order(&record, false, out);
+                    self.notice_day(now, &record.trading_day, out);
+                }
             }
             TraderEvent::Trade(record) => {
                 self.on_trade(&record, false, out);
@@ -368,12 +382,13 @@ impl Desk {
             self.drive(now, session::Input::Stuck(why), out);
             return;
         }
-        self.orders.begin(&login.trading_day, self.outlived.take());
-        self.key = Some(SessionKey {
+        let key = SessionKey {
             trading_day: login.trading_day.clone(),
             front_id: login.front_id,
             session_id: login.session_id,
-        });
+        };
+        self.orders.begin(&key, &mut self.outlived);
+        self.key = Some(key);
         self.login = login;
         self.send(Request::ConfirmSettlement, out);
     }
@@ -415,14 +430,15 @@ impl Desk {
     }
 
     /// A record is of this trading day. One that begins within a session has made another one of it, which the next
-    /// login tells; a counter that goes on naming a day that its login does not name is asked once.
+    /// login tells; a counter that goes on naming a day that its login does not name is asked now and then.
     fn notice_day(&mut self, now: Duration, day: &str, out: &mut Vec<Effect>) {
-        let is_odd = |key: &&SessionKey| key.trading_day.as_str() < day && self.odd_day != day;
+        let was_asked = self.odd_day.as_ref().is_some_and(|(odd, at)| odd == day && now < *at + ODD_DAY_AGAIN);
+        let is_odd = |key: &&SessionKey| key.trading_day.as_str() < day && !was_asked;
         let Some(key) = self.key.as_ref().filter(|_| self.is_logged_in()).filter(is_odd) else { return };
         if dates::date(day.as_bytes()).is_none() {
             return;
         }
-        self.odd_day = day.into();
+        self.odd_day = Some((day.into(), now));
         self.outlived = Some(key.clone());
         let why = format!("the trading day is {day}, and the session began in that of {}", key.trading_day);
         self.drive(now, session::Input::Stuck(why), out);
@@ -483,11 +499,7 @@ impl Desk {
             return None;
         }
         if let Some(failure) = row.failure {
-            self.queries.done();
-            self.query_failed(now, query, &failure.to_string(), out);
-            if failure.code == NOT_LOGGED_IN {
-                self.drive(now, session::Input::LoggedOut, out);
-            }
+            self.fail(now, query, &failure, out);
             return None;
         }
         self.queries.goes_on(now);
@@ -505,7 +517,14 @@ impl Desk {
         }
         let contracts = &self.contracts;
         let told = self.books.told(query, contracts, &self.orders, self.key.as_ref().map(SessionKey::name));
+        let is_round = told.iter().any(|event| matches!(event, VenueEvent::Snapshot(_)));
         out.extend(told.into_iter().map(tell));
+        let waiting = self.orders.waiting();
+        if is_round && std::mem::replace(&mut self.waiting_told, waiting) != waiting && waiting > 0 {
+            let line =
+                format!("{waiting} trades are of orders that the counter does not list: only positions tell them");
+            out.push(log(LogLevel::Error, line));
+        }
         if self.books.wants_positions() {
             self.queries.want(Query::Positions);
         }
@@ -523,10 +542,18 @@ impl Desk {
     fn on_request_failed(&mut self, now: Duration, number: i32, failure: &Failure, out: &mut Vec<Effect>) {
         match self.queries.of(number) {
             Some(query) => {
-                self.queries.done();
-                self.query_failed(now, query, &failure.to_string(), out);
+                self.fail(now, query, failure, out);
             }
             None => out.push(log(LogLevel::Warning, format!("the counter refused request {number}: {failure}"))),
+        }
+    }
+
+    /// The counter refuses the query that is under way.
+    fn fail(&mut self, now: Duration, query: Query, failure: &Failure, out: &mut Vec<Effect>) {
+        self.queries.done();
+        self.query_failed(now, query, &failure.to_string(), out);
+        if failure.code == NOT_LOGGED_IN {
+            self.drive(now, session::Input::LoggedOut, out);
         }
     }
 
@@ -553,6 +580,7 @@ impl Desk {
                     self.books.heard_order(&reference);
                 }
                 if let Some(order) = order {
+                    self.books.heard_traded(&order);
                     out.push(tell(VenueEvent::Order(order)));
                 }
                 for trade in trades {
@@ -560,7 +588,13 @@ impl Desk {
                     out.push(tell(VenueEvent::Trade(trade)));
                 }
             }
-            Err(error) => self.unusable(&error, is_listed, out),
+            Err(error) => {
+                // It is there all the same, as it was told before.
+                if let Ok(reference) = self.orders.reference(record) {
+                    self.books.heard_order(&reference);
+                }
+                self.unusable(&error, is_listed, out);
+            }
         }
     }
 

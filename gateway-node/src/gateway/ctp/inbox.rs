@@ -1,5 +1,5 @@
-//! The queue into the gateway's thread: what the libraries say, and what its callers leave to it. What finds it full waits
-//! a little, and then it is lost, and the node is told to ask for everything.
+//! The queue into the gateway's thread: what the libraries say, and what its callers leave to it. What finds it full is
+//! lost, and the node is told to ask for everything; only the trader library's thread waits for room first.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,13 +7,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::time::{Duration, Instant};
 
 use ctp::{MdEvent, TraderEvent, TraderHandler};
-use protocol::{Contract, InstrumentId};
+use protocol::Contract;
 
 use crate::gateway::{VenueEvent, VenueSink};
 
 /// The list of instruments alone has tens of thousands of rows.
 const PLACES: usize = 65_536;
-/// How long whoever puts something in waits for room: a login with everything that the day has brought may fill the
+/// How long the trader library's thread waits for room: a login with everything that the day has brought may fill the
 /// queue faster than it is emptied, and CTP keeps the rest meanwhile. Far less than the heartbeats of its connections.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -24,12 +24,6 @@ pub(super) enum Input {
     Trader(u64, TraderEvent),
     /// The market data library's object of this generation speaks.
     Market(u64, MdEvent),
-    /// These instruments' ticks are wanted.
-    Subscribe(Vec<InstrumentId>),
-    /// These are not wanted any more.
-    Unsubscribe(Vec<InstrumentId>),
-    /// Nobody wants the market data session any more.
-    Disconnect,
     /// What followed from a command, to be told behind what is being told.
     Told(Vec<Told>),
     /// Something may be due.
@@ -72,7 +66,7 @@ pub(super) fn inbox(sink: VenueSink) -> (Inbox, Inputs) {
 }
 
 impl Inbox {
-    /// Puts something in, if there is room now: for whoever may hold what the thread waits for.
+    /// Puts something in, if there is room now: most callers hold what the thread waits for.
     pub(super) fn put(&self, input: Input) {
         if self.queue.try_send(input).is_err() {
             self.sink.lost();
@@ -97,7 +91,7 @@ impl Inbox {
             if began.elapsed() >= PATIENCE {
                 self.is_stuck.store(true, Ordering::Relaxed);
             }
-            // This queue has no send that ends; the thread empties it in far less than this.
+            // This queue has no send that ends.
             std::thread::sleep(Duration::from_micros(200));
         }
     }
@@ -169,28 +163,41 @@ mod tests {
         }
         inbox.wake();
         assert!(!source.overflowed.load(Ordering::Acquire), "a wake-up is nothing to lose");
-        inbox.put(Input::Disconnect);
+        inbox.put(Input::Told(Vec::new()));
         assert!(source.overflowed.load(Ordering::Acquire));
         assert_eq!(inputs.take(Duration::ZERO, 7).len(), 7);
         inbox.stop();
         assert!(inputs.is_over());
     }
 
+    fn said() -> TraderEvent {
+        TraderEvent::LoggedOut
+    }
+
     #[test]
-    fn whoever_is_patient_waits_for_room_and_not_for_what_is_over() {
+    fn the_traders_thread_waits_for_room_and_not_for_who_releases_it() {
         let (sink, source) = venue_channel(1, 1);
         let (inbox, inputs) = inbox(sink);
-        for _ in 0..PLACES {
-            inbox.put(Input::Wake);
-        }
-        assert!(!inbox.put_patiently(Input::Disconnect, || false), "there is no room");
+        let fill = || (0..PLACES).for_each(|_| inbox.wake());
+        fill();
+        let is_released = Arc::new(AtomicBool::new(false));
+        let trader = TraderInbox::new(inbox.clone(), 1, is_released.clone());
         std::thread::scope(|scope| {
-            let put = scope.spawn(|| inbox.put_patiently(Input::Disconnect, || true));
-            while !put.is_finished() {
-                inputs.take(Duration::ZERO, 1);
-            }
-            assert!(put.join().expect("no panic"));
+            let put = scope.spawn(|| trader.on_event(said()));
+            // It has had the time to find the queue full.
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(!put.is_finished(), "there is no room");
+            assert_eq!(inputs.take(Duration::ZERO, 1).len(), 1);
+            put.join().expect("no panic");
         });
         assert!(!source.overflowed.load(Ordering::Acquire), "nothing was lost");
+        fill();
+        std::thread::scope(|scope| {
+            let put = scope.spawn(|| trader.on_event(said()));
+            std::thread::sleep(Duration::from_millis(50));
+            is_released.store(true, Ordering::Release);
+            put.join().expect("no panic");
+        });
+        assert!(!source.overflowed.load(Ordering::Acquire), "what a released object says is nobody's");
     }
 }

@@ -42,7 +42,6 @@ pub(super) struct MarketParts {
     pub library: Option<MdLibrary>,
     pub flow: PathBuf,
     pub fronts: Vec<String>,
-    pub identity: Identity,
     pub sink: VenueSink,
     pub inbox: Inbox,
 }
@@ -51,6 +50,8 @@ pub(super) struct MarketParts {
 pub(super) struct Market {
     parts: MarketParts,
     ticks: Arc<Ticks>,
+    /// Who logs in; nobody before the first trading session.
+    identity: Option<Identity>,
     api: Option<MdApi>,
     generation: u64,
     state: State,
@@ -73,8 +74,8 @@ pub(super) struct Market {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Not connected.
-    Away,
+    /// Not connected, as far as is known: what the library says of that may be lost, so a login is tried then.
+    Away(Duration),
     /// The login is under way, until then.
     LoggingIn(Duration),
     /// The login failed; tried again then.
@@ -87,7 +88,7 @@ enum State {
 
 /// What the library's thread needs to make ticks.
 struct Ticks {
-    /// By symbol. Only this library's thread and the beginning of a session take it.
+    /// By symbol. Nobody holds it for long: each tick takes it.
     listed: Mutex<HashMap<CompactString, Listed>>,
     sink: VenueSink,
     /// Records that no tick could be made of.
@@ -139,9 +140,10 @@ impl Market {
         Market {
             parts,
             ticks: Arc::new(ticks),
+            identity: None,
             api: None,
             generation: 0,
-            state: State::Away,
+            state: State::Away(Duration::ZERO),
             wanted: BTreeSet::new(),
             left_over: BTreeSet::new(),
             left_over_until: None,
@@ -157,16 +159,24 @@ impl Market {
     /// When [`Market::on_time`] has something to do.
     pub(super) fn due(&self) -> Option<Duration> {
         let due = match self.state {
+            State::Away(due) if self.api.is_some() => Some(due),
             State::LoggingIn(due) | State::Failed(due) => Some(due),
             State::In => self.again,
-            State::Away | State::Refused => None,
+            State::Away(_) | State::Refused => None,
         };
         [due, self.left_over_until].into_iter().flatten().min()
     }
 
     /// A trading session begins: these are its contracts, and nobody has asked it for ticks yet. Those of the session
     /// before go on for a while, each with what its next tick is compared with.
-    pub(super) fn begin(&mut self, now: Duration, contracts: &[Contract], told: &mut Vec<VenueEvent>) {
+    pub(super) fn begin(
+        &mut self,
+        now: Duration,
+        identity: Identity,
+        contracts: &[Contract],
+        told: &mut Vec<VenueEvent>,
+    ) {
+        self.identity = Some(identity);
         let gone = {
             let mut listed = self.ticks.listed();
             let mut before = std::mem::take(&mut *listed);
@@ -180,6 +190,8 @@ impl Market {
                 })
                 .collect();
             self.left_over.append(&mut self.wanted);
+            // What CTP did not take does not flow.
+            std::mem::take(&mut self.not_taken).iter().for_each(|symbol| _ = self.left_over.remove(symbol));
             self.left_over.extract_if(.., |symbol| !listed.contains_key(symbol)).collect::<Vec<_>>()
         };
         self.left_over_until = (!self.left_over.is_empty()).then_some(now + LEFT_OVER);
@@ -198,7 +210,10 @@ impl Market {
             generation: self.generation,
         });
         match library.start(&self.parts.flow, &self.parts.fronts, handler) {
-            Ok(api) => self.api = Some(api),
+            Ok(api) => {
+                self.api = Some(api);
+                self.state = State::Away(now + RETRY);
+            }
             Err(error) => told.push(line(LogLevel::Critical, format!("there are no ticks: {error}"))),
         }
     }
@@ -211,7 +226,7 @@ impl Market {
     /// Nobody wants ticks any more.
     pub(super) fn close(&mut self) {
         self.generation += 1;
-        self.state = State::Away;
+        self.state = State::Away(Duration::ZERO);
         self.wanted.clear();
         self.left_over.clear();
         self.left_over_until = None;
@@ -259,7 +274,7 @@ impl Market {
                 if matches!(self.state, State::Refused | State::Failed(_)) {
                     return;
                 }
-                let was_in = std::mem::replace(&mut self.state, State::Away) == State::In;
+                let was_in = std::mem::replace(&mut self.state, State::Away(now + RETRY)) == State::In;
                 // Some libraries try again a thousand times a second.
                 if !was_in && self.away_told.is_some_and(|told| now < told + TOLD_AGAIN) {
                     return;
@@ -312,7 +327,7 @@ impl Market {
                 told.push(line(LogLevel::Warning, "the market data login was not answered; trying again".to_owned()));
                 self.log_in(now);
             }
-            State::Failed(due) if due <= now => self.log_in(now),
+            State::Away(due) | State::Failed(due) if due <= now => self.log_in(now),
             State::In if self.again.is_some_and(|due| due <= now) => {
                 let not_taken = std::mem::take(&mut self.not_taken);
                 let still: Vec<CompactString> = not_taken.intersection(&self.wanted).cloned().collect();
@@ -340,9 +355,9 @@ impl Market {
 
     fn log_in(&mut self, now: Duration) {
         self.next_number += 1;
-        let Some(api) = &self.api else { return };
-        let is_taken = matches!(api.login(&self.parts.identity, self.next_number), Ok(0));
-        self.state = if is_taken { State::LoggingIn(now + PATIENCE) } else { State::Failed(now + RETRY) };
+        let (Some(api), Some(identity)) = (&self.api, &self.identity) else { return };
+        let is_taken = matches!(api.login(identity, self.next_number), Ok(0));
+        self.state = if is_taken { State::LoggingIn(now + PATIENCE) } else { State::Away(now + RETRY) };
     }
 
     /// What cannot be asked for now is asked for at the next login; what CTP does not take is asked for a little later.

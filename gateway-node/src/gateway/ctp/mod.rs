@@ -14,7 +14,7 @@ mod orders;
 mod queries;
 mod session;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,8 +41,7 @@ use crate::risk::Approved;
 const BATCH: usize = 512;
 /// The thread looks at the time at least this often.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// The thread waits this long for room in the node's queue, and less than who closes the gateway waits for it. The
-/// libraries' threads never wait.
+/// The thread waits this long for room in the node's queue, and less than who closes the gateway waits for it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Opens the libraries and checks them; nothing is connected yet.
@@ -58,14 +57,26 @@ pub struct CtpGateway {
     shared: Arc<Shared>,
     inbox: Inbox,
     has_market_data: bool,
+    config: CtpConfig,
     thread: Option<JoinHandle<()>>,
 }
 
 /// What the gateway's thread and its callers have in common.
 struct Shared {
     trading: Mutex<Trading>,
+    /// What is wanted of market data; the thread takes it when it wakes.
+    wishes: Mutex<Wishes>,
     sink: VenueSink,
     clock: Clock,
+}
+
+/// What is wanted of market data since the thread has looked last: the newest of each instrument.
+#[derive(Default)]
+struct Wishes {
+    /// The session that there is has ended: nothing is wanted of it any more.
+    end: bool,
+    /// Whether ticks are wanted or not wanted any more.
+    ticks: BTreeMap<InstrumentId, bool>,
 }
 
 /// The trading side: whoever sends anything holds it.
@@ -127,7 +138,6 @@ impl CtpGateway {
             library: market_library,
             flow: flow.join("market"),
             fronts: config.market_fronts.clone(),
-            identity: identity.clone(),
             sink: sink.clone(),
             inbox: inbox.clone(),
         });
@@ -142,13 +152,14 @@ impl CtpGateway {
             is_released: Arc::default(),
             inbox: inbox.clone(),
         };
-        let shared = Arc::new(Shared { trading: Mutex::new(trading), sink, clock: Clock::default() });
+        let (trading, wishes) = (Mutex::new(trading), Mutex::default());
+        let shared = Arc::new(Shared { trading, wishes, sink, clock: Clock::default() });
         let thread = std::thread::Builder::new().name(format!("ctp-{name}")).spawn({
             let shared = shared.clone();
             move || shared.serve(&inputs, market)
         });
         let thread = Some(thread.context("starting the CTP gateway's thread")?);
-        Ok(CtpGateway { shared, inbox, has_market_data, thread })
+        Ok(CtpGateway { shared, inbox, has_market_data, config: config.clone(), thread })
     }
 
     /// # Errors
@@ -160,8 +171,8 @@ impl CtpGateway {
         Err(GatewayError::Refused("the CTP gateway's thread has ended: restart the node".to_owned()))
     }
 
-    /// Leaves a wish about ticks to the thread.
-    fn want(&self, wish: Input) -> Result<(), GatewayError> {
+    /// Leaves to the thread whether these instruments' ticks are wanted.
+    fn want(&self, instruments: &[InstrumentId], is_wanted: bool) -> Result<(), GatewayError> {
         if !self.has_market_data {
             return Err(GatewayError::NotSupported("ticks: ctp.market_library names no library"));
         }
@@ -169,7 +180,9 @@ impl CtpGateway {
         if !self.shared.trading().desk.is_logged_in() {
             return Err(GatewayError::NotConnected);
         }
-        if self.inbox.put_patiently(wish, || true) { Ok(()) } else { Err(GatewayError::Busy) }
+        self.shared.wishes().ticks.extend(instruments.iter().map(|instrument| (instrument.clone(), is_wanted)));
+        self.inbox.wake();
+        Ok(())
     }
 
     /// Carries out what follows from a command. What is to be told goes through the thread, behind what it is telling.
@@ -182,8 +195,11 @@ impl CtpGateway {
 impl Gateway for CtpGateway {
     fn connect(&mut self, _: SessionStart) -> Result<(), GatewayError> {
         self.check_thread()?;
+        // Read anew: a wrong password may have been mended.
+        let identity = self.config.identity().map_err(|error| GatewayError::Refused(format!("{error:#}")))?;
         let now = self.shared.now();
         let mut trading = self.shared.trading();
+        trading.identity = identity;
         let mut effects = Vec::new();
         trading.desk.connect(now, &mut effects);
         if trading.api.is_none() && !effects.contains(&Effect::Renew) {
@@ -200,18 +216,16 @@ impl Gateway for CtpGateway {
             trading.desk.disconnect(now, &mut Vec::new());
             trading.release();
         }
-        // Without the lock, which the thread that makes room needs.
-        if !self.inbox.put_patiently(Input::Disconnect, || true) {
-            tracing::error!("the CTP gateway's thread is stuck: its market data session could not be ended");
-        }
+        *self.shared.wishes() = Wishes { end: true, ..Wishes::default() };
+        self.inbox.wake();
     }
 
     fn subscribe(&mut self, instruments: &[InstrumentId]) -> Result<(), GatewayError> {
-        self.want(Input::Subscribe(instruments.to_vec()))
+        self.want(instruments, true)
     }
 
     fn unsubscribe(&mut self, instruments: &[InstrumentId]) -> Result<(), GatewayError> {
-        self.want(Input::Unsubscribe(instruments.to_vec()))
+        self.want(instruments, false)
     }
 
     fn submit(&mut self, reference: &VenueReference, order: &Approved<OrderRequest>) -> Result<(), GatewayError> {
@@ -287,6 +301,10 @@ impl Shared {
         self.trading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn wishes(&self) -> MutexGuard<'_, Wishes> {
+        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn now(&self) -> Duration {
         self.clock.mono()
     }
@@ -320,9 +338,16 @@ impl Shared {
             let taken = inputs.take(wait, BATCH);
             let now = self.now();
             let mut told = Vec::new();
+            let wishes = std::mem::take(&mut *self.wishes());
+            if wishes.end {
+                market.close();
+            }
             for input in taken {
                 self.take(now, input, market, &mut told);
             }
+            let (wanted, unwanted): (Vec<_>, Vec<_>) = wishes.ticks.into_iter().partition(|(_, is_wanted)| *is_wanted);
+            market.unsubscribe(&unwanted.into_iter().map(|(instrument, _)| instrument).collect::<Vec<_>>());
+            market.subscribe(now, &wanted.into_iter().map(|(instrument, _)| instrument).collect::<Vec<_>>(), &mut told);
             let more = self.trading().act(now, |desk, effects| desk.on_time(now, effects));
             self.note(now, more, market, &mut told);
             market.on_time(now, &mut told);
@@ -347,9 +372,6 @@ impl Shared {
                 }
             }
             Input::Market(generation, event) => market.on_event(now, generation, event, told),
-            Input::Subscribe(instruments) => market.subscribe(now, &instruments, told),
-            Input::Unsubscribe(instruments) => market.unsubscribe(&instruments),
-            Input::Disconnect => market.close(),
             Input::Told(more) => self.note(now, more, market, told),
             Input::Wake => {}
         }
@@ -360,7 +382,10 @@ impl Shared {
             match one {
                 Told::Event(event) => told.push(*event),
                 Told::Lost => self.sink.lost(),
-                Told::Contracts(contracts) => market.begin(now, &contracts, told),
+                Told::Contracts(contracts) => {
+                    let identity = self.trading().identity.clone();
+                    market.begin(now, identity, &contracts, told);
+                }
             }
         }
     }

@@ -111,10 +111,14 @@ pub enum Cancel {
 impl Orders {
     /// A session of this trading day begins; what earlier days left is forgotten. Orders of a session that outlived its
     /// day keep its name.
-    pub fn begin(&mut self, trading_day: &str, outlived: Option<SessionKey>) {
-        if self.trading_day != trading_day {
-            *self = Orders { trading_day: trading_day.into(), outlived, ..Orders::default() };
+    pub fn begin(&mut self, session: &SessionKey, outlived: &mut Option<SessionKey>) {
+        if self.trading_day == session.trading_day {
+            return;
         }
+        // One that is counted anew under the same numbers is another one.
+        let is_another = |key: &SessionKey| (key.front_id, key.session_id) != (session.front_id, session.session_id);
+        let outlived = outlived.take().filter(is_another);
+        *self = Orders { trading_day: session.trading_day.clone(), outlived, ..Orders::default() };
     }
 
     /// An order is about to be sent in this session, by the request of this number; false: there is an order of this
@@ -204,7 +208,8 @@ impl Orders {
             let waited = self.waiting.remove(&key).unwrap_or_default();
             self.waiting_count -= waited.len();
             // What could not be read was refused before it waited.
-            taken.trades = waited.iter().filter_map(|trade| read_trade(trade, &reference, now).ok()).collect();
+            let read = |trade| read_trade(trade, &reference, &self.trading_day, now).ok();
+            taken.trades = waited.iter().filter_map(read).collect();
             self.by_exchange.insert(key, reference);
         }
         Ok(taken)
@@ -219,9 +224,10 @@ impl Orders {
             return Err(unusable_trade(record, "it names no order of the exchange".to_owned()));
         };
         if let Some(reference) = self.by_exchange.get(&key) {
-            return read_trade(record, reference, now).map(Some);
+            return read_trade(record, reference, &self.trading_day, now).map(Some);
         }
-        read_trade(record, &VenueReference { session: Name::default(), number: 0 }, now)?;
+        let nobody = VenueReference { session: Name::default(), number: 0 };
+        read_trade(record, &nobody, &self.trading_day, now)?;
         if self.waiting_count >= MAX_WAITING {
             return Err(Unusable::TooManyTrades);
         }
@@ -292,14 +298,13 @@ impl Orders {
         if let Some(known) = key.as_ref().and_then(|key| self.by_exchange.get(key)) {
             return Ok(known.clone());
         }
-        if let Ok(number) = record.order_ref.trim().parse() {
-            let (front_id, session_id) = (record.front_id, record.session_id);
-            let is_of = |key: &&SessionKey| (key.front_id, key.session_id) == (front_id, session_id);
-            let session = self.outlived.as_ref().filter(is_of).map_or_else(
-                || SessionKey { trading_day: self.trading_day.clone(), front_id, session_id }.name(),
-                SessionKey::name,
-            );
-            return Ok(VenueReference { session, number });
+        let named = self.by_session(record).filter(|reference| {
+            // Whoever counts badly, or not at all, may use a reference twice: the exchange does not.
+            let number = self.known.get(reference).map_or("", |known| known.order_sys_id.trim());
+            key.is_none() || number.is_empty()
+        });
+        if let Some(reference) = named {
+            return Ok(reference);
         }
         // A terminal may write anything, and what the exchange or the broker does by itself has none.
         match key {
@@ -309,6 +314,30 @@ impl Orders {
             }
             None => Err(unusable_order(record, "it has neither a reference nor a number of the exchange".to_owned())),
         }
+    }
+
+    /// The reference that the order's own session gave it.
+    fn by_session(&self, record: &OrderRecord) -> Option<VenueReference> {
+        let number = record.order_ref.trim().parse().ok()?;
+        let (front_id, session_id) = (record.front_id, record.session_id);
+        let is_of = |key: &&SessionKey| (key.front_id, key.session_id) == (front_id, session_id);
+        let session = self.outlived.as_ref().filter(is_of).map_or_else(
+            || SessionKey { trading_day: self.trading_day.clone(), front_id, session_id }.name(),
+            SessionKey::name,
+        );
+        Some(VenueReference { session, number })
+    }
+
+    /// Whether the counter has not told of an order yet that was sent.
+    #[must_use]
+    pub fn has_unconfirmed(&self) -> bool {
+        self.known.values().any(|known| known.unconfirmed.is_some())
+    }
+
+    /// How many trades wait for orders that the counter has not told of.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting_count
     }
 
     fn read_order(&self, record: &OrderRecord, now: Timestamp) -> Result<VenueOrder, Unusable> {
@@ -368,7 +397,13 @@ fn exchange_key(exchange: &str, order_sys_id: &str) -> Option<ExchangeKey> {
     (!number.is_empty()).then(|| (exchange.into(), number.into()))
 }
 
-fn read_trade(record: &TradeRecord, reference: &VenueReference, now: Timestamp) -> Result<VenueTrade, Unusable> {
+/// A fill. Its trading day is part of what it is told apart by: one that names none is of the login's, `today`.
+fn read_trade(
+    record: &TradeRecord,
+    reference: &VenueReference,
+    today: &str,
+    now: Timestamp,
+) -> Result<VenueTrade, Unusable> {
     let bad = |why: String| unusable_trade(record, why);
     let exchange = contract::exchange(&record.exchange).map_err(|error| bad(error.to_string()))?;
     let price = record.price.ok_or_else(|| bad("it has no price".to_owned()))?;
@@ -384,7 +419,7 @@ fn read_trade(record: &TradeRecord, reference: &VenueReference, now: Timestamp) 
         price,
         volume: f64::from(record.volume),
         datetime: trading::trade_time(exchange, record, now).ok(),
-        trading_day: dates::date(record.trading_day.as_bytes()),
+        trading_day: dates::date(record.trading_day.as_bytes()).or_else(|| dates::date(today.as_bytes())),
     })
 }
 

@@ -60,8 +60,14 @@ pub enum Input {
     Disconnect,
     /// `OnFrontConnected`.
     FrontConnected,
-    /// `OnFrontDisconnected`, with CTP's number.
-    FrontDisconnected(i32),
+    /// `OnFrontDisconnected`.
+    FrontDisconnected {
+        /// CTP's number.
+        reason: i32,
+        /// Whether the library may hold a request that has not left it: what it sends after the next login would be
+        /// of that session.
+        has_unsent: bool,
+    },
     /// The answer to `ReqAuthenticate`.
     Authenticated(Option<Failure>),
     /// The answer to `ReqUserLogin`.
@@ -158,12 +164,15 @@ impl Session {
                     _ => None,
                 }
             }
-            (step, Input::FrontDisconnected(reason)) => {
+            (step, Input::FrontDisconnected { reason, has_unsent }) => {
                 let words = disconnect_in_words(reason);
+                let was_stale = self.is_stale;
                 let ended =
                     self.end_if_wanted(step, || format!("the trader front disconnected: {words} (0x{reason:04x})"));
-                // The library connects again by itself.
-                (self.has_front, self.is_stale) = (false, false);
+                // The library connects again by itself, unless it may hold something of a session that has just ended, or
+                // had ended before this was heard.
+                let had_session = step != Step::Idle || was_stale;
+                (self.has_front, self.is_stale) = (false, has_unsent && had_session);
                 ended
             }
             (Step::Authentication, Input::Authenticated(None)) => {

@@ -13,7 +13,7 @@ use super::super::line;
 use super::super::orders::Orders;
 use super::super::queries::Query;
 use super::answered;
-use crate::gateway::{LivingSessions, QueryToken, VenueEvent, VenueReference, VenueSnapshot, VenueTrade};
+use crate::gateway::{LivingSessions, QueryToken, VenueEvent, VenueOrder, VenueReference, VenueSnapshot, VenueTrade};
 
 /// Most answers in a row that are thrown away because fills came meanwhile.
 const MOST_THROWN_AWAY: u32 = 3;
@@ -40,8 +40,10 @@ pub(super) struct Books {
     thrown_away: u32,
     /// Positions as they were last told: one that is listed no more is flat.
     told: BTreeMap<PositionKey, Position>,
-    /// Instruments and accounts of records that cannot be read: told once a session.
-    unexplained: HashSet<CompactString>,
+    /// Instruments of holdings that cannot be read: told once a session.
+    unread_holdings: HashSet<CompactString>,
+    /// Accounts that cannot be read: told once a session.
+    unread_accounts: HashSet<CompactString>,
 }
 
 type PositionKey = (InstrumentId, Direction);
@@ -79,7 +81,8 @@ impl Books {
             wants_positions: false,
             thrown_away: 0,
             told: BTreeMap::new(),
-            unexplained: HashSet::new(),
+            unread_holdings: HashSet::new(),
+            unread_accounts: HashSet::new(),
         }
     }
 
@@ -183,6 +186,11 @@ impl Books {
         std::mem::take(&mut self.wants_positions)
     }
 
+    /// An order is told, with fills that its trades may tell later.
+    pub(super) fn heard_traded(&mut self, order: &VenueOrder) {
+        self.filled |= order.traded > 0.0;
+    }
+
     /// A fill is told live.
     pub(super) fn heard_trade(&mut self, trade: &VenueTrade) {
         self.filled = true;
@@ -260,12 +268,17 @@ impl Books {
     ) -> Vec<Position> {
         let read = position::positions(&self.gateway, &self.positions, |symbol| contracts.get(symbol));
         for (row, why) in &read.unread {
-            if self.unexplained.insert(row.symbol.clone()) {
-                let message = format!("a holding of {} lots is told to nobody: {why}", row.position);
+            if self.unread_holdings.insert(row.symbol.clone()) {
+                let message = format!("a holding of {} lots stays as it was told before: {why}", row.position);
                 events.push(line(LogLevel::Error, message));
             }
         }
-        read.positions
+        let mut positions = read.positions;
+        let is_unread = |symbol: &str| read.unread.iter().any(|(row, _)| row.symbol == symbol);
+        let read: HashSet<PositionKey> = positions.iter().map(key).collect();
+        let kept = self.told.iter().filter(|(key, told)| is_unread(&told.symbol) && !read.contains(key));
+        positions.extend(kept.map(|(_, told)| told.clone()));
+        positions
     }
 
     fn read_accounts(&mut self, events: &mut Vec<VenueEvent>) -> Vec<Account> {
@@ -273,7 +286,7 @@ impl Books {
         for record in &self.accounts {
             match account::account(&self.gateway, record) {
                 Ok(account) => accounts.push(account),
-                Err(error) if self.unexplained.insert(record.account.clone()) => {
+                Err(error) if self.unread_accounts.insert(record.account.clone()) => {
                     let message = format!("an account is told to nobody: {error}");
                     events.push(line(LogLevel::Error, message));
                 }

@@ -412,6 +412,88 @@ fn account_and_positions_are_asked_for_in_turn_and_a_flat_position_is_told() {
 }
 
 #[test]
+fn positions_that_may_lack_what_an_order_tells_are_asked_for_again() {
+    let mut rig = Rig::new();
+    rig.log_in(-7);
+    rig.desk.ask(Query::Positions, QueryToken(1)).expect("logged in");
+    rig.pass(Duration::from_secs(1));
+    let number = rig.asked(&Request::QueryPositions);
+    rig.event(TraderEvent::Order(Box::new(record(5, b'0', 3))));
+    rig.told.clear();
+    rig.event(TraderEvent::Position(Rig::empty(number)));
+    assert!(rig.told.is_empty(), "it may be from before: {:?}", rig.told);
+    rig.pass(Duration::from_secs(1));
+    assert_ne!(rig.asked(&Request::QueryPositions), number);
+}
+
+#[test]
+fn a_holding_that_cannot_be_read_stays_as_it_was_told() {
+    let mut rig = Rig::new();
+    rig.log_in(-7);
+    let snapshot = |rig: &mut Rig, row: PositionRecord| {
+        rig.told.clear();
+        rig.desk.ask_for_snapshot().expect("logged in");
+        for request in [Request::QueryOrders, Request::QueryTrades, Request::QueryPositions, Request::QueryAccount] {
+            rig.pass(Duration::from_secs(1));
+            let number = rig.asked(&request);
+            rig.event(match request {
+                Request::QueryOrders => TraderEvent::QueriedOrder(Rig::empty(number)),
+                Request::QueryTrades => TraderEvent::QueriedTrade(Rig::empty(number)),
+                Request::QueryPositions => TraderEvent::Position(Rig::row(number, row.clone(), true)),
+                _ => TraderEvent::Account(Rig::row(number, funds(), true)),
+            });
+        }
+        rig.snapshots().pop().expect("a snapshot").positions
+    };
+    let before = snapshot(&mut rig, long(3));
+    assert_eq!(before[0].volume, 3.0);
+    let after = snapshot(&mut rig, PositionRecord { direction: b'?', ..long(4) });
+    assert_eq!(after, before);
+    assert!(snapshot(&mut rig, PositionRecord { symbol: "ag2612".into(), ..long(1) }).is_empty(), "that one is gone");
+}
+
+#[test]
+fn an_order_that_cannot_be_read_any_more_is_listed_as_it_was() {
+    let mut rig = Rig::new();
+    rig.log_in(-7);
+    rig.event(TraderEvent::Order(Box::new(record(5, b'3', 0))));
+    rig.desk.ask_for_snapshot().expect("logged in");
+    rig.answer_round(&[OrderRecord { status: b'?', ..record(5, b'3', 0) }], &[]);
+    let listed: Vec<_> =
+        rig.snapshots()[0].orders.iter().map(|order| (order.reference.clone(), order.status)).collect();
+    assert_eq!(listed, [(reference(5), OrderStatus::NotTraded)]);
+}
+
+#[test]
+fn whoever_is_logged_in_no_more_begins_anew_however_it_is_said() {
+    let mut rig = Rig::new();
+    rig.log_in(-7);
+    rig.desk.ask(Query::Account, QueryToken(1)).expect("logged in");
+    rig.pass(Duration::from_secs(1));
+    let request = rig.asked(&Request::QueryAccount);
+    let failure = Failure { code: NOT_LOGGED_IN, message: "no".into() };
+    rig.event(TraderEvent::RequestFailed { request, failure });
+    assert!(!rig.desk.is_logged_in());
+}
+
+#[test]
+fn trades_whose_orders_the_counter_does_not_list_are_said() {
+    let mut rig = Rig::new();
+    rig.log_in(-7);
+    let said = |rig: &Rig| {
+        let lines = rig.told.iter().filter(
+            |event| matches!(event, VenueEvent::Log { message, .. } if message.contains("1 trades are of orders")),
+        );
+        lines.count()
+    };
+    for _ in 0..2 {
+        rig.desk.ask_for_snapshot().expect("logged in");
+        rig.answer_round(&[], &[trade(9, 1, 2)]);
+    }
+    assert_eq!(said(&rig), 1, "once");
+}
+
+#[test]
 fn a_query_that_fails_is_said_to_and_the_next_one_goes_on() {
     let mut rig = Rig::new();
     rig.log_in(-7);

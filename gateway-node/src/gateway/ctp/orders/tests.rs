@@ -9,9 +9,13 @@ fn session() -> SessionKey {
     SessionKey { trading_day: "20261123".into(), front_id: 1, session_id: -7 }
 }
 
+fn next_day(session_id: i32) -> SessionKey {
+    SessionKey { trading_day: "20261124".into(), session_id, ..session() }
+}
+
 fn orders() -> Orders {
     let mut orders = Orders::default();
-    orders.begin("20261123", None);
+    orders.begin(&session(), &mut None);
     orders
 }
 
@@ -159,12 +163,48 @@ fn what_no_session_sent_is_named_by_the_exchange() {
 }
 
 #[test]
+fn a_session_that_outlives_its_day_is_remembered_until_there_is_another_day() {
+    let (mut orders, mut outlived) = (orders(), Some(session()));
+    orders.begin(&SessionKey { session_id: -8, ..session() }, &mut outlived);
+    assert_eq!(outlived, Some(session()), "the login says that it is the same day");
+    orders.begin(&next_day(-7), &mut outlived);
+    let told = take(&mut orders, &record(b'3', 0)).expect("readable").order.expect("news");
+    assert_eq!((told.reference.session.as_str(), outlived), ("20261124.1.-7", None), "one that is counted anew");
+}
+
+#[test]
+fn two_orders_of_one_reference_are_two() {
+    let mut orders = orders();
+    let first = take(&mut orders, &record(b'3', 0)).expect("readable").order.expect("news");
+    let second = OrderRecord { order_sys_id: "      000124".into(), ..record(b'5', 0) };
+    let told = take(&mut orders, &second).expect("readable").order.expect("news");
+    assert_eq!((told.reference.to_string().as_str(), told.status), ("20261123.SHFE.000124/0", OrderStatus::Cancelled));
+    assert_eq!(orders.get(&first.reference), Some(&first), "the first one works on");
+    let Some(Cancel::Send(cancel)) = orders.cancel(&first.reference) else { panic!("it works") };
+    assert_eq!(cancel.key, CancelKey::Exchange { order_sys_id: "      000123".into() });
+    // And each stays what it is, in whatever order they are told again.
+    take(&mut orders, &second).expect("readable");
+    take(&mut orders, &record(b'1', 1)).expect("readable");
+    assert_eq!(orders.get(&first.reference).map(|order| order.traded), Some(1.0));
+    assert_eq!(orders.get(&told.reference), Some(&told));
+}
+
+#[test]
+fn a_fill_that_names_no_day_is_of_the_logins() {
+    let mut orders = orders();
+    take(&mut orders, &record(b'1', 1)).expect("readable");
+    let told = take_trade(&mut orders, &trade("1", 1)).expect("readable").expect("known");
+    let dayless = TradeRecord { trading_day: "".into(), ..trade("1", 1) };
+    assert_eq!(take_trade(&mut orders, &dayless).expect("readable"), Some(told), "it is one fill");
+}
+
+#[test]
 fn a_new_trading_day_forgets_the_one_before() {
     let mut orders = orders();
     take(&mut orders, &record(b'3', 0)).expect("readable");
-    orders.begin("20261123", None);
+    orders.begin(&session(), &mut None);
     assert!(orders.get(&reference(5)).is_some(), "another session of the same day");
-    orders.begin("20261124", None);
+    orders.begin(&next_day(-7), &mut None);
     assert!(orders.get(&reference(5)).is_none());
     let told = take(&mut orders, &record(b'3', 0)).expect("readable").order.expect("news");
     assert_eq!(told.reference.session, "20261124.1.-7", "it is another session's by now");
@@ -173,7 +213,7 @@ fn a_new_trading_day_forgets_the_one_before() {
 #[test]
 fn a_session_that_outlives_its_day_keeps_its_orders_names() {
     let mut orders = orders();
-    orders.begin("20261124", Some(session()));
+    orders.begin(&next_day(-9), &mut Some(session()));
     let told = take(&mut orders, &record(b'3', 0)).expect("readable").order.expect("news");
     assert_eq!(told.reference, reference(5));
     let other = OrderRecord { session_id: -8, order_sys_id: "000124".into(), ..record(b'3', 0) };

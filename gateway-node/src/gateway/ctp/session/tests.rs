@@ -69,11 +69,35 @@ fn every_wait_ends() {
 fn a_lost_front_ends_whatever_was_under_way_and_the_next_connect_waits_for_it() {
     for length in 1..=way().len() {
         let (mut session, _) = after(way().into_iter().take(length).map(|(input, ..)| input));
-        let ended = session.on(T, Input::FrontDisconnected(0x1001));
+        let lost = |has_unsent| Input::FrontDisconnected { reason: 0x1001, has_unsent };
+        let ended = session.on(T, lost(false));
         let why = "the trader front disconnected: reading from the network failed (0x1001)".to_owned();
         assert_eq!(ended, Some(Output::Ended(why)));
-        assert_eq!(session.on(T, Input::FrontDisconnected(0x1001)), None, "once is enough");
+        assert_eq!(session.on(T, lost(true)), None, "once is enough");
         assert_eq!((session.on(T, Input::Connect), session.step()), (None, Step::Front));
+    }
+}
+
+#[test]
+fn nor_is_what_it_holds_of_a_session_that_ended_before_the_front_was_lost() {
+    for end in [Input::NotTaken(-1), Input::LoggedOut, Input::Stuck("no query".to_owned())] {
+        let inputs = way().into_iter().map(|(input, ..)| input).chain([end]);
+        let (mut session, ended) = after(inputs);
+        assert!(matches!(ended, Some(Output::Ended(_))));
+        assert_eq!(session.on(T, Input::FrontDisconnected { reason: 0x1001, has_unsent: true }), None);
+        assert_eq!(session.on(T, Input::FrontConnected), None);
+        assert_eq!(session.on(T, Input::Connect), Some(Output::Renew));
+    }
+}
+
+#[test]
+fn what_a_library_may_still_hold_is_not_sent_in_the_next_session() {
+    for length in 1..=way().len() {
+        let (mut session, _) = after(way().into_iter().take(length).map(|(input, ..)| input));
+        let ended = session.on(T, Input::FrontDisconnected { reason: 0x1001, has_unsent: true });
+        assert!(matches!(ended, Some(Output::Ended(_))));
+        assert_eq!(session.on(T, Input::FrontConnected), None, "nobody wants a session now");
+        assert_eq!(session.on(T, Input::Connect), Some(Output::Renew));
     }
 }
 
@@ -134,7 +158,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         3 => Just(Input::Connect),
         1 => Just(Input::Disconnect),
         3 => Just(Input::FrontConnected),
-        1 => Just(Input::FrontDisconnected(0x2001)),
+        1 => any::<bool>().prop_map(|has_unsent| Input::FrontDisconnected { reason: 0x2001, has_unsent }),
         2 => prop_oneof![Just(None), Just(Some(failure(63)))].prop_map(Input::Authenticated),
         2 => prop_oneof![Just(Ok(login())), Just(Err(failure(3))), Just(Err(failure(7)))].prop_map(Input::LoggedIn),
         2 => prop_oneof![Just(None), Just(Some(failure(9)))].prop_map(Input::SettlementConfirmed),
