@@ -31,14 +31,14 @@ pub struct BareTicks {
 }
 
 impl BareTicks {
-    /// Encodes them.
+    /// Encodes them, one of each of so many instruments.
     ///
     /// # Errors
     /// If one cannot be.
-    pub fn new(client: async_nats::Client) -> anyhow::Result<BareTicks> {
-        let ready = venue::instruments()
+    pub fn new(client: async_nats::Client, instruments: usize) -> anyhow::Result<BareTicks> {
+        let ready = venue::instruments(instruments)
             .map(|instrument| {
-                let event = protocol::Event { data: venue::tick(&instrument), ..tick_event() };
+                let event = protocol::Event { data: venue::tick(venue::GATEWAY, &instrument), ..tick_event() };
                 let subject = Subject::tick(&instrument).to_string().replacen("evt", "bare", 1);
                 Ok((subject.into(), codec::encode(&event)?.into()))
             })

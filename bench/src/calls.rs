@@ -27,8 +27,8 @@ pub const NOTES: &[&str] = &[
 /// Calls, Gatemesh and bare in turn.
 pub async fn series(site: &mut Site, plan: &Plan) -> anyhow::Result<Vec<Series>> {
     let gateway = site.client.gateway(venue::GATEWAY).with_timeout(PATIENCE);
-    let instrument = venue::instruments().next().context("the venue trades something")?;
-    let first_ticks = Feed::flood(Side::Node, venue::instruments().count() as u64);
+    let instrument = venue::instruments(1).next().context("the venue trades something")?;
+    let first_ticks = Feed::flood(Side::Node, venue::INSTRUMENTS as u64);
     site.far.tell(&Tell::Send(first_ticks))?;
     let known = async {
         while get_tick(&gateway, &instrument).await.is_err() {

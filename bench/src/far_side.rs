@@ -3,7 +3,7 @@
 
 use std::io::BufRead as _;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -30,23 +30,52 @@ pub enum Hosts {
     Bare,
 }
 
+/// How large the node is.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct Extent {
+    /// Its first gateway
+    #[arg(long, default_value = venue::GATEWAY)]
+    pub name: String,
+    /// How many gateways it has
+    #[arg(long, default_value_t = 1)]
+    pub gateways: usize,
+    /// How many instruments each of them has
+    #[arg(long, default_value_t = venue::INSTRUMENTS)]
+    pub instruments: usize,
+}
+
+impl Default for Extent {
+    fn default() -> Extent {
+        Extent { name: venue::GATEWAY.to_owned(), gateways: 1, instruments: venue::INSTRUMENTS }
+    }
+}
+
+impl Extent {
+    /// What its gateways are called.
+    pub fn gateway_names(&self) -> impl Iterator<Item = String> {
+        (0..self.gateways).map(|at| if at == 0 { self.name.clone() } else { format!("{}-{at}", self.name) })
+    }
+}
+
 /// Starts it and waits until it is ready.
 ///
 /// # Errors
 /// If it does not get ready.
-pub fn start(url: &str, hosts: Hosts) -> anyhow::Result<Peer> {
+pub fn start(url: &str, hosts: Hosts, extent: &Extent) -> anyhow::Result<Peer> {
     use clap::ValueEnum;
     let hosts = hosts.to_possible_value().context("every kind of far side has a name")?;
-    Peer::of_this_program(&["far-side", url, hosts.get_name()])
+    let (gateways, instruments) = (extent.gateways.to_string(), extent.instruments.to_string());
+    let size = ["--name", &extent.name, "--gateways", &gateways, "--instruments", &instruments];
+    Peer::of_this_program(&[&["far-side", url, hosts.get_name()], size.as_slice()].concat())
 }
 
 /// The other process itself.
 ///
 /// # Errors
 /// If the server cannot be reached, or the node fails.
-pub async fn run(url: &str, hosts: Hosts) -> anyhow::Result<()> {
+pub async fn run(url: &str, hosts: Hosts, extent: Extent) -> anyhow::Result<()> {
     let client = async_nats::connect(url).await.with_context(|| format!("connecting to {url}"))?;
-    let bare = Arc::new(BareTicks::new(client.clone())?);
+    let bare = Arc::new(BareTicks::new(client.clone(), extent.instruments)?);
     bare::serve(&client)?;
     let runtime = tokio::runtime::Handle::current();
     let bare_feeder = feeder(move |feed, window| bare.send(&runtime, feed, window))?;
@@ -55,12 +84,16 @@ pub async fn run(url: &str, hosts: Hosts) -> anyhow::Result<()> {
     if hosts == Hosts::Both {
         bare::serve_stores(&client).await?;
         let (stop, stopped) = oneshot::channel();
-        let (sink_out, sink) = sync_channel(1);
-        let running = tokio::spawn(node_of(url, sink_out)?.run(async {
+        let (node_with_venues, sinks) = node_of(url, &extent)?;
+        let running = tokio::spawn(node_with_venues.run(async {
             let _ = stopped.await;
         }));
-        let sink = tokio::task::spawn_blocking(move || sink.recv()).await?.context("the node made no venue")?;
-        node_feeder = Some(feeder(move |feed, window| push_ticks(&sink, feed, window))?);
+        let venues = tokio::task::spawn_blocking(move || {
+            sinks.into_iter().map(|(name, sink)| Ok((name, sink.recv()?))).collect::<Result<Vec<_>, RecvError>>()
+        });
+        let venues = venues.await?.context("the node made no venue")?;
+        let instruments = extent.instruments;
+        node_feeder = Some(feeder(move |feed, window| push_ticks(&venues, instruments, feed, window))?);
         node = Some((stop, running));
     }
     client.flush().await?;
@@ -105,8 +138,11 @@ fn feeder(feed: impl Fn(Feed, &Window) + Send + 'static) -> anyhow::Result<SyncS
     Ok(orders)
 }
 
-/// A node with one gateway on the venue that accepts everything; gives away the sink of its venue.
-fn node_of(url: &str, sink_out: SyncSender<VenueSink>) -> anyhow::Result<Node> {
+/// A gateway, and where the sink of its venue comes once the node has made it.
+type VenueToCome = (String, Receiver<VenueSink>);
+
+/// A node whose gateways are on venues that accept everything, and what gives away the sink of each venue.
+fn node_of(url: &str, extent: &Extent) -> anyhow::Result<(Node, Vec<VenueToCome>)> {
     let broker = ExternalBroker { servers: vec![url.parse().context("the broker's address")?], login: Login::Nobody };
     let config = Config {
         node: NodeConfig::default(),
@@ -116,20 +152,31 @@ fn node_of(url: &str, sink_out: SyncSender<VenueSink>) -> anyhow::Result<Node> {
         gateways: Vec::new(),
     };
     let mut node = Node::new(config)?;
-    let factory: GatewayFactory = Arc::new(move |_, sink| {
-        // The second time the gateway would have failed and been started again: then nobody listens, and the run fails.
-        let _ = sink_out.try_send(sink.clone());
-        Ok(Box::new(AcceptingVenue::new(sink)))
-    });
-    node.add_gateway(venue::GATEWAY, Vec::new(), factory)?;
-    Ok(node)
+    let mut sinks = Vec::new();
+    for name in extent.gateway_names() {
+        let (sink_out, sink) = sync_channel(1);
+        let (gateway, instruments) = (name.clone(), extent.instruments);
+        let factory: GatewayFactory = Arc::new(move |_, sink| {
+            // The second time the gateway would have failed and been started again: then nobody listens, and the run
+            // fails.
+            let _ = sink_out.try_send(sink.clone());
+            Ok(Box::new(AcceptingVenue::new(sink, gateway.as_str(), instruments)))
+        });
+        node.add_gateway(name.as_str(), Vec::new(), factory)?;
+        sinks.push((name, sink));
+    }
+    Ok((node, sinks))
 }
 
-/// Pushes ticks as a venue's thread does. Where latencies are measured, a tick carries its time as its turnover.
-fn push_ticks(sink: &VenueSink, feed: Feed, window: &Window) {
-    let templates: Vec<_> = venue::instruments().map(|instrument| venue::tick(&instrument)).collect();
+/// Pushes ticks as a venue's thread does, to one gateway after the other. Where latencies are measured, a tick carries its
+/// time as its turnover.
+fn push_ticks(venues: &[(String, VenueSink)], instruments: usize, feed: Feed, window: &Window) {
+    let templates: Vec<_> = venue::instruments(instruments)
+        .flat_map(|instrument| venues.iter().map(move |(name, sink)| (sink, venue::tick(name, &instrument))))
+        .collect();
     feed.run(window, |number| {
-        let mut tick = templates[number as usize % templates.len()].clone();
+        let (sink, template) = &templates[number as usize % templates.len()];
+        let mut tick = template.clone();
         if feed.per_second.is_some() {
             // Exact for the first hundred days after the machine's start, and to 2 ns for the next hundred.
             tick.turnover = Some(now_ns() as f64);

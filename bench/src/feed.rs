@@ -92,6 +92,20 @@ impl Feed {
         Feed { side, count, per_second: Some(per_second), window: WINDOW }
     }
 
+    /// What each of so many senders sends of it.
+    ///
+    /// # Errors
+    /// If they cannot share it evenly.
+    pub fn shared_by(&self, senders: u64) -> anyhow::Result<Feed> {
+        anyhow::ensure!(
+            senders > 0 && self.count.is_multiple_of(senders),
+            "{} messages cannot be shared by {senders}",
+            self.count
+        );
+        let per_second = self.per_second.map(|rate| rate / senders as f64);
+        Ok(Feed { count: self.count / senders, per_second, window: (self.window / senders).max(1), ..*self })
+    }
+
     /// Sends, on the calling thread. `send` gets the message's number and says whether to go on.
     pub fn run(&self, window: &Window, mut send: impl FnMut(u64) -> bool) {
         let start = Instant::now();
@@ -140,6 +154,14 @@ mod tests {
             }
         }
         feeder.join().expect("it ends");
+    }
+
+    #[test]
+    fn senders_share_a_feed_evenly() {
+        let share = Feed::paced(Side::Node, 30, 300.0).shared_by(3).expect("even");
+        assert_eq!((share.count, share.per_second, share.window), (10, Some(100.0), WINDOW / 3));
+        assert!(Feed::flood(Side::Node, 31).shared_by(3).is_err());
+        assert!(Feed::flood(Side::Node, 31).shared_by(0).is_err());
     }
 
     #[test]

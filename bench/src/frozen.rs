@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-use crate::far_side::{self, Hosts};
+use crate::far_side::{self, Extent, Hosts};
 use crate::feed::{Feed, Side};
 use crate::plan::Plan;
 use crate::series::{Series, Unit};
@@ -59,7 +59,7 @@ fn stalling_config(path: PathBuf) -> anyhow::Result<PathBuf> {
 /// The healthy subscriber's p99 in one run, in microseconds.
 async fn p99(config: Option<PathBuf>, beside_frozen: bool) -> anyhow::Result<f64> {
     let server = Server::start(config).await?;
-    let mut far = far_side::start(server.url(), Hosts::Bare)?;
+    let mut far = far_side::start(server.url(), Hosts::Bare, &Extent::default())?;
     let mut healthy = Subscribers::start(server.url(), Side::Bare, Shape::ONE)?;
     let frozen = beside_frozen.then(|| Subscribers::start(server.url(), Side::Bare, Shape::ONE)).transpose()?;
     if let Some(frozen) = &frozen {

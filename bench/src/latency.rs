@@ -61,7 +61,7 @@ pub fn series(site: &mut Site, plan: &Plan) -> anyhow::Result<(Vec<Series>, Vec<
         for _ in 0..plan.latency_rounds {
             let mut round = Vec::new();
             for ((side, subscribers), lost) in sides.iter_mut().zip(&mut lost) {
-                let pids = [site.far.pid(), site.server.pid()?, subscribers.pid()];
+                let pids = [site.far.pid(), site.server.pid()?, subscribers.pids().next().unwrap_or_default()];
                 let meters = pids.map(Meter::start).into_iter().collect::<Result<Vec<_>, _>>()?;
                 let outcome = subscribers.take(&mut site.far, Feed::paced(*side, count, rate))?;
                 let cpu = meters.iter().map(|meter| Ok(meter.used_ns()? / 1e3 / count as f64));

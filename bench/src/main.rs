@@ -12,6 +12,7 @@ mod feed;
 mod flat;
 mod footprint;
 mod frozen;
+mod growth;
 mod latency;
 mod machine;
 mod measure;
@@ -39,7 +40,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
-use crate::far_side::Hosts;
+use crate::far_side::{Extent, Hosts};
 use crate::feed::Side;
 use crate::plan::{Group, Plan};
 
@@ -53,6 +54,9 @@ struct Args {
     /// Only these; everything if not said
     #[arg(long, value_name = "NAME", num_args = 1..)]
     only: Vec<Group>,
+    /// Also how costs grow with symbols, subscribers, gateways, brokers and nodes: six minutes more
+    #[arg(long)]
+    growth: bool,
     /// Also writes the table into this file
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
@@ -65,7 +69,12 @@ struct Args {
 enum Role {
     /// Sends and answers
     #[command(hide = true)]
-    FarSide { url: String, hosts: Hosts },
+    FarSide {
+        url: String,
+        hosts: Hosts,
+        #[command(flatten)]
+        extent: Extent,
+    },
     /// Receives
     #[command(hide = true)]
     Subscriber { url: String, side: Side, connections: usize, streams: usize },
@@ -76,16 +85,18 @@ enum Role {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Args { quick, only, save, role } = Args::parse();
+    let Args { quick, only, growth, save, role } = Args::parse();
     let plan = if quick { Plan::QUICK } else { Plan::FULL };
     // A task, so that what is measured runs where tasks run and not on a thread that has to be woken beside them.
     let done = match role {
-        Some(Role::FarSide { url, hosts }) => tokio::spawn(async move { far_side::run(&url, hosts).await }),
+        Some(Role::FarSide { url, hosts, extent }) => {
+            tokio::spawn(async move { far_side::run(&url, hosts, extent).await })
+        }
         Some(Role::Subscriber { url, side, connections, streams }) => {
             tokio::spawn(async move { subscriber::run(&url, side, connections, streams).await })
         }
         Some(Role::Follower { url, side }) => tokio::spawn(async move { footprint::follow(&url, side).await }),
-        None => tokio::spawn(async move { run::run(&plan, &only, save.as_deref()).await }),
+        None => tokio::spawn(async move { run::run(&plan, &only, growth, save.as_deref()).await }),
     };
     done.await.context("a measurement panicked")?
 }

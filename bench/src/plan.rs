@@ -21,6 +21,8 @@ pub enum Group {
     Frozen,
     /// VeighNa's RpcServer and RpcClient
     Vnpy,
+    /// How costs grow with symbols, subscribers, gateways, brokers and nodes; only if it is asked for
+    Growth,
 }
 
 /// How much.
@@ -52,6 +54,8 @@ pub struct Plan {
     pub frozen_rounds: usize,
     /// Rounds of everything of VeighNa.
     pub vnpy_rounds: usize,
+    /// Rounds of everything that grows.
+    pub growth_rounds: usize,
 }
 
 impl Plan {
@@ -70,6 +74,7 @@ impl Plan {
         takeovers: [5, 3],
         frozen_rounds: 3,
         vnpy_rounds: 5,
+        growth_rounds: 5,
     };
     /// A minute and a half: enough to see a change of a third.
     pub const QUICK: Plan = Plan {
@@ -86,6 +91,7 @@ impl Plan {
         takeovers: [1, 0],
         frozen_rounds: 0,
         vnpy_rounds: 1,
+        growth_rounds: 1,
     };
 
     /// How long one round at a rate is: long enough for the rarest quantile that is shown.

@@ -9,18 +9,18 @@ use crate::plan::{Group, Plan};
 use crate::series::{Series, merge_vnpy};
 use crate::site::Site;
 use crate::{
-    calls, ctp_record, engine, fanout, footprint, frozen, latency, machine, measure, oms, orders, table, takeover,
-    vnpy, wire,
+    calls, ctp_record, engine, fanout, footprint, frozen, growth, latency, machine, measure, oms, orders, table,
+    takeover, vnpy, wire,
 };
 
 const RATIOS: &str = "Each cell: the median of the rounds, and their quartiles. Ratios are medians of the rounds' own \
                       ratios, ours and bare in turn: what disturbs one disturbs both.";
 
-/// Measures these groups, or all; prints the table, and writes it where asked.
+/// Measures these groups, or all but growth, which has a word of its own; prints the table, and writes it where asked.
 ///
 /// # Errors
 /// If something fails, or is not as it must be: a tick lost, an order missing.
-pub async fn run(plan: &Plan, only: &[Group], save: Option<&Path>) -> anyhow::Result<()> {
+pub async fn run(plan: &Plan, only: &[Group], growth: bool, save: Option<&Path>) -> anyhow::Result<()> {
     let began = Instant::now();
     let machine = machine::description().await?;
     let is_wanted = |group: Group| only.is_empty() || only.contains(&group);
@@ -62,7 +62,13 @@ pub async fn run(plan: &Plan, only: &[Group], save: Option<&Path>) -> anyhow::Re
         }
     }
 
-    let text = report(&machine, &rows.all, &rows.notes);
+    let mut tables = Vec::new();
+    if growth || only.contains(&Group::Growth) {
+        tables = growth::tables(plan, |what| rows.tell(what)).await?;
+        rows.add(Vec::new(), growth::NOTES);
+    }
+
+    let text = report(&machine, &rows.all, &tables, &rows.notes);
     println!("{text}");
     if let Some(file) = save {
         std::fs::write(file, format!("# Benchmarks\n\nThe last run of `cargo xtask bench`.\n\n{text}"))
@@ -127,9 +133,18 @@ impl Rows {
     }
 }
 
-fn report(machine: &str, all: &[Series], notes: &[String]) -> String {
-    let notes: String = notes.iter().map(|note| format!("- {note}\n")).collect();
-    format!("{machine}\n\n{}\n{notes}", table::markdown(all))
+/// The machine, the table if it has rows, more tables, and notes.
+fn report(machine: &str, all: &[Series], more: &[String], notes: &[String]) -> String {
+    let mut parts = vec![format!("{machine}\n")];
+    if !all.is_empty() {
+        parts.push(table::markdown(all));
+    }
+    parts.extend_from_slice(more);
+    if !more.is_empty() {
+        parts.push("## Notes\n".to_owned());
+    }
+    parts.push(notes.iter().map(|note| format!("- {note}\n")).collect());
+    parts.join("\n")
 }
 
 #[cfg(test)]
@@ -141,8 +156,11 @@ mod tests {
     fn a_report_is_machine_table_and_notes() {
         let mut series = Series::new("x", Unit::Nanoseconds);
         series.push(1.0);
-        let text = report("a machine", &[series], &["One.".to_owned(), "Two.".to_owned()]);
+        let notes = ["One.".to_owned(), "Two.".to_owned()];
+        let text = report("a machine", &[series], &[], &notes);
         assert!(text.starts_with("a machine\n\n| what "), "{text}");
         assert!(text.ends_with(" |\n\n- One.\n- Two.\n"), "{text}");
+        let text = report("a machine", &[], &["## More\n".to_owned()], &notes);
+        assert_eq!(text, "a machine\n\n## More\n\n## Notes\n\n- One.\n- Two.\n");
     }
 }

@@ -10,7 +10,7 @@ use gateway_node::broker::Broker;
 use gateway_node::config::EmbeddedBroker;
 use protocol::GatewayState;
 
-use crate::far_side::{self, Hosts};
+use crate::far_side::{self, Extent, Hosts};
 use crate::peer::Peer;
 use crate::venue;
 
@@ -65,17 +65,10 @@ impl Site {
     /// Starts everything and waits until the gateway is ready.
     pub async fn start() -> anyhow::Result<Site> {
         let server = Server::start(None).await?;
-        let far = far_side::start(server.url(), Hosts::Both)?;
+        let far = far_side::start(server.url(), Hosts::Both, &Extent::default())?;
         let client = Client::connect(server.url()).await?;
         let bare = async_nats::connect(server.url()).await?;
-        let gateway = client.gateway(venue::GATEWAY);
-        let ready = async {
-            // A gateway that does not serve yet answers with an error: no responders.
-            while !gateway.get_status().await.is_ok_and(|status| status.state == GatewayState::Ready) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, ready).await.context("the gateway did not get ready")?;
+        wait_until_ready(&client, venue::GATEWAY).await?;
         Ok(Site { client, bare, far, server })
     }
 
@@ -84,4 +77,22 @@ impl Site {
         self.far.stop()?;
         self.server.stop().await
     }
+}
+
+/// Waits until a gateway serves: how many contracts it has then.
+///
+/// # Errors
+/// If it does not get ready.
+pub async fn wait_until_ready(client: &Client, gateway: &str) -> anyhow::Result<u64> {
+    let handle = client.gateway(gateway);
+    let ready = async {
+        loop {
+            // A gateway that does not serve yet answers with an error: no responders.
+            match handle.get_status().await {
+                Ok(status) if status.state == GatewayState::Ready => return status.contracts,
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, ready).await.with_context(|| format!("gateway {gateway} did not get ready"))
 }

@@ -52,10 +52,19 @@ impl Subscribers {
     /// # Errors
     /// If one does not get ready.
     pub fn start(url: &str, side: Side, shape: Shape) -> anyhow::Result<Subscribers> {
+        Subscribers::start_at(&[url], side, shape)
+    }
+
+    /// The same, one process after the other at each of these servers.
+    ///
+    /// # Errors
+    /// If one does not get ready.
+    pub fn start_at(urls: &[&str], side: Side, shape: Shape) -> anyhow::Result<Subscribers> {
         let name = side.to_possible_value().context("every side has a name")?;
         let (connections, streams) = (shape.connections.to_string(), shape.streams.to_string());
-        let arguments = ["subscriber", url, name.get_name(), &connections, &streams];
-        let processes = (0..shape.processes).map(|_| Peer::of_this_program(&arguments));
+        let at = urls.iter().cycle().take(shape.processes);
+        let processes =
+            at.map(|url| Peer::of_this_program(&["subscriber", url, name.get_name(), &connections, &streams]));
         Subscribers::of(processes.collect::<Result<_, _>>()?)
     }
 
@@ -83,9 +92,9 @@ impl Subscribers {
         Ok(Subscribers { processes, reports })
     }
 
-    /// The first process's number.
-    pub fn pid(&self) -> u32 {
-        self.processes.first().map(Peer::pid).unwrap_or_default()
+    /// The processes' numbers.
+    pub fn pids(&self) -> impl Iterator<Item = u32> {
+        self.processes.iter().map(Peer::pid)
     }
 
     /// Stops all of them (SIGSTOP).
@@ -101,12 +110,21 @@ impl Subscribers {
     /// # Errors
     /// If a process ends.
     pub fn take(&mut self, sender: &mut Peer, feed: Feed) -> anyhow::Result<Outcome> {
+        self.take_from(std::slice::from_mut(sender), feed)
+    }
+
+    /// The same, of several senders, each of which sends its share.
+    ///
+    /// # Errors
+    /// If a process ends, or the feed cannot be shared evenly.
+    pub fn take_from(&mut self, senders: &mut [Peer], feed: Feed) -> anyhow::Result<Outcome> {
+        let share = feed.shared_by(senders.len() as u64)?;
         let tell_every = (feed.window / TELLS).max(1);
         let take = Take { count: feed.count, tell_every, is_stamped: feed.per_second.is_some() };
         for process in &mut self.processes {
             process.tell(&take)?;
         }
-        sender.tell(&Tell::Send(feed))?;
+        senders.iter_mut().try_for_each(|sender| sender.tell(&Tell::Send(share)))?;
         let mut taken = vec![0; self.processes.len()];
         let (mut told, mut total, mut running) = (0, Outcome::default(), self.processes.len());
         while running > 0 {
@@ -124,7 +142,9 @@ impl Subscribers {
             let least: u64 = taken.iter().copied().min().unwrap_or_default();
             if least > told && feed.per_second.is_none() {
                 told = least;
-                sender.tell(&Tell::Taken(told))?;
+                // Whoever they were of: together the senders are no further ahead than the window.
+                let each = Tell::Taken(told / senders.len() as u64);
+                senders.iter_mut().try_for_each(|sender| sender.tell(&each))?;
             }
         }
         Ok(total)

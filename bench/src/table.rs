@@ -10,19 +10,26 @@ const HEADER: [&str; 6] = ["what", "Gatemesh", "bare NATS", "ratio", "vnpy 4.5.0
 pub fn markdown(all: &[Series]) -> String {
     let has_vnpy = all.iter().any(|series| series.vnpy().is_some());
     let columns = if has_vnpy { HEADER.len() } else { HEADER.len() - 2 };
-    let rows: Vec<[String; 6]> =
-        std::iter::once(HEADER.map(str::to_owned)).chain(all.iter().map(|one| cells(one, all))).collect();
+    let head = HEADER.map(str::to_owned);
+    let rows = std::iter::once(head).chain(all.iter().map(|one| cells(one, all)));
+    let rows: Vec<Vec<String>> = rows.map(|row| row.into_iter().take(columns).collect()).collect();
+    aligned(&rows)
+}
+
+/// Rows of as many cells each, the first one the head, as a table whose first column is text.
+pub fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: [usize; 6] = std::array::from_fn(width);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut out = String::new();
     for (at, row) in rows.iter().enumerate() {
-        for (column, (cell, width)) in row.iter().zip(widths).take(columns).enumerate() {
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             let written = if column == 0 { write!(out, "| {cell:width$} ") } else { write!(out, "| {cell:>width$} ") };
             written.expect("a String takes everything");
         }
         out.push_str("|\n");
         if at == 0 {
-            for (column, width) in widths.iter().take(columns).enumerate() {
+            for (column, width) in widths.iter().enumerate() {
                 let end = if column == 0 { "-" } else { ":" };
                 write!(out, "|-{}{end}", "-".repeat(*width)).expect("a String takes everything");
             }
@@ -56,7 +63,7 @@ fn value(Spread { low, median, high }: Spread, unit: Unit) -> String {
 }
 
 /// Three digits of small numbers, whole large ones: `0.25`, `12.3`, `1,234,568`.
-fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     match value.abs() {
         small if small < 9.995 => format!("{value:.2}"),
         medium if medium < 99.95 => format!("{value:.1}"),

@@ -59,7 +59,7 @@ pub fn series(python: &Path, plan: &Plan) -> anyhow::Result<(Vec<Series>, Vec<St
     let mut server = Peer::start(&mut command("server"))?;
     let mut all = Vec::new();
     for (count, ticks) in FANOUT {
-        let mut clients = Subscribers::of(start_clients(&command, count)?)?;
+        let mut clients = Subscribers::of(start_clients(command, count)?)?;
         let mut rates = Series::new(fanout::row_name(count), Unit::PerSecond);
         for round in 0..=plan.vnpy_rounds {
             let feed = Feed { window: WINDOW, ..Feed::flood(Side::Vnpy, ticks) };
@@ -74,7 +74,7 @@ pub fn series(python: &Path, plan: &Plan) -> anyhow::Result<(Vec<Series>, Vec<St
         all.push(rates);
     }
 
-    let mut clients = Subscribers::of(start_clients(&command, 1)?)?;
+    let mut clients = Subscribers::of(start_clients(command, 1)?)?;
     let mut latencies = latency::row_names(latency::ORDINARY).map(|name| Series::new(name, Unit::Microseconds));
     let (mut lost, mut sent) = (0, 0);
     for _ in 0..plan.vnpy_rounds {
@@ -87,7 +87,7 @@ pub fn series(python: &Path, plan: &Plan) -> anyhow::Result<(Vec<Series>, Vec<St
     }
     all.extend(latencies);
     drop(clients);
-    all.extend(called(&mut start_clients(&command, 1)?, plan)?);
+    all.extend(called(&mut start_clients(command, 1)?, plan)?);
     server.stop()?;
 
     let mut notes = vec![NOTE.to_owned()];
@@ -98,7 +98,7 @@ pub fn series(python: &Path, plan: &Plan) -> anyhow::Result<(Vec<Series>, Vec<St
 }
 
 /// Started together, since Python takes its time.
-fn start_clients(command: impl Fn(&str) -> Command, count: usize) -> anyhow::Result<Vec<Peer>> {
+fn start_clients(command: impl Fn(&str) -> Command + Copy, count: usize) -> anyhow::Result<Vec<Peer>> {
     let clients = (0..count).map(|_| Peer::launch(&mut command("client")));
     let mut clients = clients.collect::<Result<Vec<_>, _>>()?;
     clients.iter_mut().try_for_each(Peer::wait_until_ready)?;

@@ -11,9 +11,12 @@ pub struct BenchArgs {
     /// A minute and a half instead of seven, with wider spreads and without the frozen neighbour
     #[arg(long)]
     quick: bool,
-    /// Only these: codec, fanout, latency, calls, orders, takeover, footprint, frozen, vnpy
+    /// Only these: codec, fanout, latency, calls, orders, takeover, footprint, frozen, vnpy, growth
     #[arg(long, value_name = "NAME", num_args = 1..)]
     only: Vec<String>,
+    /// Also how costs grow with symbols, subscribers, gateways, brokers and nodes: six minutes more
+    #[arg(long)]
+    growth: bool,
     /// Also writes the table into this file
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
@@ -30,6 +33,9 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<ExitCode> {
     let mut bench = std::process::Command::new(workspace::programs(true)?.join("bench"));
     if args.quick {
         bench.arg("--quick");
+    }
+    if args.growth {
+        bench.arg("--growth");
     }
     if !args.only.is_empty() {
         bench.arg("--only").args(&args.only);
