@@ -16,7 +16,8 @@ pub const NOTES: &[&str] = &[
      16,384 are under way, to more than four subscribers 4,096, to 16 in one process 1,024. The bare side publishes the encoded tick's bytes and \
      looks at none of them; the SDK decodes every tick. The node is in a process with a venue that costs next to nothing.",
     "16 consumers in one process: sixteen tick streams of one SDK client, against sixteen subscriptions of one bare \
-     client; deliveries a second, all sixteen together.",
+     client; deliveries a second, all sixteen together. The client subscribes once and decodes each tick once for all of \
+     its streams; the bare client's server sends each tick sixteen times.",
 ];
 
 /// The rows, by what they are called: subscribers, where they are, and how many ticks of the plan's they are sent.

@@ -32,7 +32,8 @@ pub const NOTES: &[&str] = &[
      rounds, and behind it the median of the rounds' ratios to the first column. Per doubling: the factor that leads from the \
      first column to the last one, each time the size doubles; 1.00 is a cost that stays. Processor time is that of all \
      processes of a kind, user and system, at the named rate over all of a column's gateways; below what the \
-     machine can do, wake-ups are most of it. The lossless rate is to each subscriber. All on one machine: a rate that \
+     machine can do, wake-ups are most of it. The lossless rate is to each subscriber. The node's \
+     process holds the venue's ready-made ticks and those of the bare publisher too, which is much of its memory at 20,000 symbols. All on one machine: a rate that \
      falls with more processes shows its processors, and no limit of the software.",
     "Growth in subscribers: up to 16 each is a process; 64 and 256 are connections, in four processes. Per delivery is per \
      tick and subscriber. Brokers: the node is at the first of a cluster of three, two subscribers at the \
@@ -96,7 +97,11 @@ fn rows(axis: &Axis, running: &mut [Installation], rounds: usize) -> anyhow::Res
         if has_more {
             all.extend(per_delivery);
         }
+        let together = rates.together(&receivers);
         all.push(rates);
+        if has_more {
+            all.push(together);
+        }
     }
     all.extend(unloaded(running)?);
     Ok(all)

@@ -44,7 +44,7 @@ use crate::far_side::{Extent, Hosts};
 use crate::feed::Side;
 use crate::plan::{Group, Plan};
 
-/// What Gatemesh costs, as ratios to bare NATS.
+/// What Gatemesh costs, beside bare NATS and VeighNa's RPC.
 #[derive(Parser)]
 #[command(name = "bench", max_term_width = 110)]
 struct Args {

@@ -66,7 +66,7 @@ impl Plan {
         ticks: 200_000,
         latency_rounds: 7,
         calls: 1_000,
-        parallel_calls: 5_000,
+        parallel_calls: 20_000,
         orders: 300,
         parallel_orders: 2_000,
         starts: 5,
@@ -74,7 +74,7 @@ impl Plan {
         takeovers: [5, 3],
         frozen_rounds: 3,
         vnpy_rounds: 5,
-        growth_rounds: 5,
+        growth_rounds: 3,
     };
     /// A minute and a half: enough to see a change of a third.
     pub const QUICK: Plan = Plan {

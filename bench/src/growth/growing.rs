@@ -34,6 +34,16 @@ impl Growing {
         }
     }
 
+    /// A rate to each of so many receivers as that of all deliveries.
+    pub fn together(&self, receivers: &[usize]) -> Growing {
+        let times = |(values, receivers): (&Vec<f64>, &usize)| values.iter().map(|v| v * *receivers as f64).collect();
+        Growing {
+            name: format!("{}, all deliveries", self.name),
+            unit: self.unit,
+            columns: self.columns.iter().zip(receivers).map(times).collect(),
+        }
+    }
+
     /// The median of a column, and that of its rounds' ratios to the first column.
     fn at(&self, column: usize) -> Option<(f64, f64)> {
         let (values, first) = (self.columns.get(column)?, self.columns.first()?);
@@ -99,6 +109,9 @@ mod tests {
     fn a_cost_of_each_delivery_may_stay_while_that_of_a_tick_grows() {
         let cells = row().per_delivery(&[1, 4, 16]).cells(&[1, 4, 16]);
         assert_eq!((cells[0].as_str(), cells[4].as_str()), ("CPU per delivery, clients", "× 1.000"));
+        // Back again.
+        let each = row().per_delivery(&[1, 4, 16]).together(&[1, 4, 16]);
+        assert_eq!(each.cells(&[1, 4, 16])[1..], row().cells(&[1, 4, 16])[1..]);
     }
 
     #[test]
