@@ -40,6 +40,9 @@ fn record() -> DepthBytes {
     record.text("InstrumentID", "rb2410").text("TradingDay", "20240604").text("ActionDay", "20240604");
     record.text("UpdateTime", "10:00:00").int("UpdateMillisec", 500);
     record.double("LastPrice", 3500.0).double("Turnover", 42e6).double("OpenInterest", 9e5);
+    record.double("UpperLimitPrice", 3780.0).double("LowerLimitPrice", 3220.0).double("OpenPrice", 3492.0);
+    record.double("HighestPrice", 3510.0).double("LowestPrice", 3484.0).double("PreClosePrice", 3489.0);
+    record.double("PreSettlementPrice", 3491.0);
     for level in 1..=5 {
         record.double(&format!("BidPrice{level}"), 3500.0 - f64::from(level)).int(&format!("BidVolume{level}"), level);
         record.double(&format!("AskPrice{level}"), 3500.0 + f64::from(level)).int(&format!("AskVolume{level}"), level);

@@ -32,7 +32,8 @@ pub fn cases() -> Vec<Case> {
 
 /// Ticks of sixteen instruments in turn.
 fn ticks() -> Case {
-    let mut templates: VecDeque<_> = venue::instruments().map(|instrument| venue::tick(&instrument)).collect();
+    let mut templates: VecDeque<_> =
+        venue::instruments(venue::INSTRUMENTS).map(|instrument| venue::tick(venue::GATEWAY, &instrument)).collect();
     let mut seq = 0;
     let prepare = move |_: &mut Desk| {
         seq += 1;
@@ -110,7 +111,7 @@ impl Desk {
     fn log_in(&mut self) {
         self.engine.on_timer(self.now, &mut self.effects);
         let (sink, mut said) = venue_channel(1_024, 1);
-        let mut venue = AcceptingVenue::new(sink);
+        let mut venue = AcceptingVenue::new(sink, venue::GATEWAY, venue::INSTRUMENTS);
         venue.connect(SessionStart { epoch: 1, ..SessionStart::default() }).expect("it takes everybody");
         venue.request_snapshot().expect("it is logged in");
         while let Ok(event) = said.events.try_recv() {

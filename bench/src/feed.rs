@@ -9,27 +9,31 @@ use serde::{Deserialize, Serialize};
 /// Most messages under way when there is no rate: less than what any of the queues between the two sides holds.
 pub const WINDOW: u64 = 16_384;
 
-/// Who sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Sender {
-    /// The node, whose venue pushes ticks.
+/// Who sends, and who receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+pub enum Side {
+    /// The node, whose venue pushes ticks, and the SDK.
     Node,
-    /// A bare NATS client with the bytes of such a tick.
+    /// Bare NATS clients with the bytes of such a tick.
     Bare,
+    /// VeighNa's RpcServer and RpcClient.
+    Vnpy,
 }
 
 /// What is to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Feed {
     /// By whom.
-    pub sender: Sender,
+    pub side: Side,
     /// How many.
     pub count: u64,
     /// How many a second; as fast as they are taken if not said.
     pub per_second: Option<f64>,
+    /// Most messages under way when there is no rate.
+    pub window: u64,
 }
 
-/// What the receiving side tells the sending one.
+/// What the sending process is told.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum Tell {
     /// Send this.
@@ -39,16 +43,17 @@ pub enum Tell {
 }
 
 /// How many messages of a feed may have been sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Window {
+    size: u64,
     taken: Mutex<Option<u64>>,
     moved: Condvar,
 }
 
 impl Window {
     /// A window at the beginning of a feed.
-    pub fn open() -> Window {
-        Window { taken: Mutex::new(Some(0)), moved: Condvar::new() }
+    pub fn open(size: u64) -> Window {
+        Window { size, taken: Mutex::new(Some(0)), moved: Condvar::new() }
     }
 
     /// The other side has taken so many.
@@ -64,10 +69,10 @@ impl Window {
     /// Waits until message number `sent` may be sent; gives the number of the first one that may not yet, `None` if the
     /// window is closed.
     pub fn wait(&self, sent: u64) -> Option<u64> {
-        let full = |taken: &mut Option<u64>| taken.is_some_and(|taken| sent >= taken + WINDOW);
+        let full = |taken: &mut Option<u64>| taken.is_some_and(|taken| sent >= taken + self.size);
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = self.moved.wait_while(taken, full).unwrap_or_else(PoisonError::into_inner);
-        taken.map(|taken| taken + WINDOW)
+        taken.map(|taken| taken + self.size)
     }
 
     fn set(&self, to: Option<u64>) {
@@ -77,6 +82,30 @@ impl Window {
 }
 
 impl Feed {
+    /// As fast as it is taken.
+    pub fn flood(side: Side, count: u64) -> Feed {
+        Feed { side, count, per_second: None, window: WINDOW }
+    }
+
+    /// So many a second.
+    pub fn paced(side: Side, count: u64, per_second: f64) -> Feed {
+        Feed { side, count, per_second: Some(per_second), window: WINDOW }
+    }
+
+    /// What each of so many senders sends of it.
+    ///
+    /// # Errors
+    /// If they cannot share it evenly.
+    pub fn shared_by(&self, senders: u64) -> anyhow::Result<Feed> {
+        anyhow::ensure!(
+            senders > 0 && self.count.is_multiple_of(senders),
+            "{} messages cannot be shared by {senders}",
+            self.count
+        );
+        let per_second = self.per_second.map(|rate| rate / senders as f64);
+        Ok(Feed { count: self.count / senders, per_second, window: (self.window / senders).max(1), ..*self })
+    }
+
     /// Sends, on the calling thread. `send` gets the message's number and says whether to go on.
     pub fn run(&self, window: &Window, mut send: impl FnMut(u64) -> bool) {
         let start = Instant::now();
@@ -110,8 +139,8 @@ mod tests {
 
     #[test]
     fn a_feed_without_a_rate_waits_for_the_other_side() {
-        let window = Arc::new(Window::open());
-        let feed = Feed { sender: Sender::Bare, count: 3 * WINDOW, per_second: None };
+        let window = Arc::new(Window::open(WINDOW));
+        let feed = Feed::flood(Side::Bare, 3 * WINDOW);
         let (send, sent) = std::sync::mpsc::sync_channel(WINDOW as usize);
         let feeder = std::thread::spawn({
             let window = window.clone();
@@ -128,10 +157,18 @@ mod tests {
     }
 
     #[test]
+    fn senders_share_a_feed_evenly() {
+        let share = Feed::paced(Side::Node, 30, 300.0).shared_by(3).expect("even");
+        assert_eq!((share.count, share.per_second, share.window), (10, Some(100.0), WINDOW / 3));
+        assert!(Feed::flood(Side::Node, 31).shared_by(3).is_err());
+        assert!(Feed::flood(Side::Node, 31).shared_by(0).is_err());
+    }
+
+    #[test]
     fn a_closed_window_ends_the_feed() {
-        let window = Window::open();
+        let window = Window::open(WINDOW);
         window.close();
-        let feed = Feed { sender: Sender::Bare, count: 2 * WINDOW, per_second: None };
+        let feed = Feed::flood(Side::Bare, 2 * WINDOW);
         let mut sent = 0;
         feed.run(&window, |_| {
             sent += 1;
@@ -143,7 +180,7 @@ mod tests {
     #[test]
     fn a_rate_is_kept() {
         let start = Instant::now();
-        Feed { sender: Sender::Bare, count: 21, per_second: Some(1_000.0) }.run(&Window::open(), |_| true);
+        Feed::paced(Side::Bare, 21, 1_000.0).run(&Window::open(WINDOW), |_| true);
         assert!(start.elapsed() >= Duration::from_millis(20));
     }
 }

@@ -103,21 +103,32 @@ fn nanoseconds(case: &mut Case, times: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::hint::black_box;
+    use std::cell::Cell;
+    use std::rc::Rc;
 
     #[test]
-    fn twice_the_work_is_a_ratio_of_about_two() {
-        let work = |rounds: u64| {
-            black_box((0..rounds).fold(0_u64, |sum, n| black_box(sum ^ n)));
+    fn each_input_is_prepared_and_used_once() {
+        let counts = Rc::new([Cell::new(0_u64), Cell::new(0)]);
+        let count = |at: usize| {
+            let counts = counts.clone();
+            move || counts[at].set(counts[at].get() + 1)
         };
-        let cases = vec![
-            Case::new("one", move || work(2000)),
-            // What preparing costs does not count.
-            Case::with_inputs("two", (), move |()| work(20_000), move |(), ()| work(4000)).ratio_to("one"),
-        ];
-        let all = series(cases, 101);
-        let (name, ratio) = all[1].ratio(&all).expect("compared");
-        assert_eq!(name, "one");
-        assert!((1.2..4.0).contains(&ratio), "{ratio}");
+        let (prepared, used) = (count(0), count(1));
+        let case = Case::with_inputs("used up", (), move |()| prepared(), move |(), ()| used());
+        let mut case = case.ratio_to("other");
+        assert!(nanoseconds(&mut case, 3 * BATCH + 1) >= 0.0);
+        assert_eq!([counts[0].get(), counts[1].get()], [3 * BATCH + 1; 2]);
+    }
+
+    #[test]
+    fn every_case_has_a_value_of_every_round() {
+        // Something that no compiler leaves out.
+        let work = || {
+            std::hint::black_box((0..100_u64).fold(0, |sum, n| std::hint::black_box(sum ^ n)));
+        };
+        let cases = vec![Case::new("one", work), Case::new("two", work).ratio_to("one")];
+        let all = series(cases, 3);
+        assert!(all.iter().all(|series| series.ours().is_some()));
+        assert_eq!(all[1].ratio(&all).and_then(|(name, _)| name), Some("one"));
     }
 }

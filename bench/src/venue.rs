@@ -1,6 +1,8 @@
 //! A venue inside the node's process that costs next to nothing: it takes every order, and its ticks are pushed by
 //! whoever holds its sink.
 
+use std::time::Duration;
+
 use gateway_node::gateway::{
     Answer, Gateway, GatewayError, LivingSessions, QueryToken, SessionStart, VenueEvent, VenueOrder, VenueReference,
     VenueSink, VenueSnapshot,
@@ -16,15 +18,22 @@ use crate::recorded::tick_event;
 /// The gateway that it is served as.
 pub const GATEWAY: &str = "bench";
 
-/// What it trades.
-pub fn instruments() -> impl Iterator<Item = InstrumentId> {
-    (1..=16).map(|number| InstrumentId::new(format!("cu19{number:02}"), Exchange::SHFE))
+/// How many instruments it trades where nothing else is said.
+pub const INSTRUMENTS: usize = 16;
+/// More contracts than this are told by a thread that may wait: the loop's queue of events holds 8,192.
+const TOLD_AT_ONCE: usize = 4_096;
+/// The run has failed if the loop has no room for so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a venue of so many instruments trades.
+pub fn instruments(count: usize) -> impl Iterator<Item = InstrumentId> {
+    (1..=count).map(|number| InstrumentId::new(format!("cu19{number:02}"), Exchange::SHFE))
 }
 
-/// A tick of one of its instruments, five levels deep.
-pub fn tick(instrument: &InstrumentId) -> Tick {
+/// A tick of one of a gateway's instruments, five levels deep.
+pub fn tick(gateway: &str, instrument: &InstrumentId) -> Tick {
     let mut tick = tick_event().data;
-    tick.gateway_name = GATEWAY.into();
+    tick.gateway_name = gateway.into();
     tick.symbol.clone_from(&instrument.symbol);
     tick.exchange = instrument.exchange;
     tick
@@ -56,14 +65,16 @@ pub fn report(reference: &VenueReference, order: &OrderRequest) -> VenueOrder {
 /// See the module.
 pub struct AcceptingVenue {
     sink: VenueSink,
+    gateway: Name,
+    instruments: usize,
     session: Name,
     logins: u64,
 }
 
 impl AcceptingVenue {
-    /// A venue that speaks through this sink.
-    pub fn new(sink: VenueSink) -> AcceptingVenue {
-        AcceptingVenue { sink, session: Name::default(), logins: 0 }
+    /// A venue that speaks through this sink, of so many instruments.
+    pub fn new(sink: VenueSink, gateway: impl Into<Name>, instruments: usize) -> AcceptingVenue {
+        AcceptingVenue { sink, gateway: gateway.into(), instruments, session: Name::default(), logins: 0 }
     }
 }
 
@@ -77,11 +88,19 @@ impl Gateway for AcceptingVenue {
             trading_day: None,
             venue: "bench".into(),
         });
-        for instrument in instruments() {
-            let contract = Contract::new(GATEWAY, instrument, Product::Futures, 5.0, 10.0);
-            self.sink.send(VenueEvent::Contract(contract));
+        let (sink, gateway, count) = (self.sink.clone(), self.gateway.clone(), self.instruments);
+        let tell = move || {
+            for instrument in instruments(count) {
+                let contract = Contract::new(gateway.clone(), instrument, Product::Futures, 5.0, 10.0);
+                sink.send_wait(VenueEvent::Contract(contract), PATIENCE);
+            }
+            sink.send_wait(VenueEvent::Ready, PATIENCE);
+        };
+        if count > TOLD_AT_ONCE {
+            std::thread::spawn(tell);
+        } else {
+            tell();
         }
-        self.sink.send(VenueEvent::Ready);
         Ok(())
     }
 

@@ -35,8 +35,9 @@ enum Task {
     #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- broker\n  \
                             cargo xtask test -- --test system -- --nocapture")]
     Test(test::TestArgs),
-    /// What Gatemesh costs, as ratios to bare NATS, in one table
-    #[command(after_help = "Examples:\n  cargo xtask bench\n  cargo xtask bench --quick")]
+    /// What Gatemesh costs, beside bare NATS and VeighNa's RPC, in one table
+    #[command(after_help = "Examples:\n  cargo xtask bench\n  cargo xtask bench --quick --only latency calls\n  \
+                            cargo xtask bench --save BENCHMARKS.md")]
     Bench(bench::BenchArgs),
     /// Many histories of crashes, delays and losses, in one thread with a virtual clock: no order lost, doubled, unknown
     #[command(
