@@ -280,7 +280,7 @@ fn a_working_order_that_the_venue_lacks_is_lost() {
 
 #[test]
 fn a_trade_that_somebody_lacks_is_lost() {
-    let key = "trade  SHFE 8 LONG";
+    let key = "trade  rb2410.SHFE 8 LONG";
     let journal = found(|made| {
         made.journal.retain(|event| !matches!(event, OmsEvent::Trade(trade) if trade.tradeid == "8"));
     });
@@ -307,7 +307,7 @@ fn an_order_that_the_venue_took_twice_is_a_duplicate() {
 
 #[test]
 fn a_trade_that_counts_twice_is_a_duplicate() {
-    let key = "trade 2024-01-02 SHFE 8 LONG";
+    let key = "trade 2024-01-02 rb2410.SHFE 8 LONG";
     let twice = found(|made| {
         let mut again = trade("a", "8", 1.5);
         again.trading_day = chrono::NaiveDate::from_ymd_opt(2024, 1, 2);
@@ -317,9 +317,9 @@ fn a_trade_that_counts_twice_is_a_duplicate() {
     let told = found(|made| {
         made.notes.insert(6, Note::SawTrade { trade: trade("a", "8", 1.5) });
     });
-    assert_eq!(told, [of(Wrong::Duplicated, "trade  SHFE 8 LONG")]);
+    assert_eq!(told, [of(Wrong::Duplicated, "trade  rb2410.SHFE 8 LONG")]);
     let venue = found(|made| made.ledger.insert(7, filled(1, "8", 1.5)));
-    assert!(venue.contains(&of(Wrong::Duplicated, "trade  SHFE 8 LONG")), "{venue:?}");
+    assert!(venue.contains(&of(Wrong::Duplicated, "trade  rb2410.SHFE 8 LONG")), "{venue:?}");
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn states_and_fills_that_differ_are_found() {
             }
         }
     });
-    assert!(price.contains(&of(Wrong::Mismatched, "trade  SHFE 7 LONG")), "{price:?}");
+    assert!(price.contains(&of(Wrong::Mismatched, "trade  rb2410.SHFE 7 LONG")), "{price:?}");
     let held_otherwise = found(|made| made.journal.push(held(3.0)));
     assert_eq!(held_otherwise, [of(Wrong::Mismatched, "position rb2410.SHFE LONG")]);
 }
@@ -461,7 +461,7 @@ fn what_the_ledgers_say_of_an_id_is_shown() {
         ["c1 ", "journal ", "venue "].iter().all(|who| lines.iter().any(|line| line.starts_with(who))),
         "{lines:?}"
     );
-    assert!(lines_about(&evidence, "trade  SHFE 8 LONG").len() >= 3);
+    assert!(lines_about(&evidence, "trade  rb2410.SHFE 8 LONG").len() >= 3);
 }
 
 /// `e` is given up as never arrived under this reference, with this in the ledger besides.
