@@ -13,23 +13,25 @@ use crate::real_node::{GATEWAY, RealNode, free_port};
 use crate::series::{Series, Unit};
 use crate::site::{PATIENCE, Server};
 
-/// A short lease, and the default one.
-const LEASES: [&str; 2] = ["1 s", "6 s"];
-/// A standby has found the journal by then, and the leader's lease is somewhere in its course.
+/// A short lease, and the default one, in seconds.
+const LEASES: [u64; 2] = [1, 6];
+/// A standby has found the journal by then.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// What to know when reading the table.
 pub const NOTES: &[&str] = &[
     "Takeover: two `gateway-node` processes for one gateway at a venue in a process of its own. The leader is killed with \
      SIGKILL, and a client calls `send_order` until an order is accepted, by the other node: it has waited for the lease to \
-     end, taken over the journal and logged in to the venue. From the kill to the answer.",
+     end, taken over the journal and logged in to the venue. From the kill to the answer. Each round \
+     kills at another point between two renewals of the lease.",
 ];
 
 /// Each lease's row.
 pub async fn series(plan: &Plan) -> anyhow::Result<Vec<Series>> {
     let mut all = Vec::new();
     for (lease, rounds) in LEASES.into_iter().zip(plan.takeovers).filter(|(_, rounds)| *rounds > 0) {
-        let mut series = Series::new(format!("takeover, lease {lease}: kill -9 to accepted order"), Unit::Milliseconds);
+        let mut series =
+            Series::new(format!("takeover, lease {lease} s: kill -9 to accepted order"), Unit::Milliseconds);
         for took in takeovers(lease, rounds).await? {
             series.push(took.as_secs_f64() * 1e3);
         }
@@ -38,7 +40,7 @@ pub async fn series(plan: &Plan) -> anyhow::Result<Vec<Series>> {
     Ok(all)
 }
 
-async fn takeovers(lease: &str, rounds: usize) -> anyhow::Result<Vec<Duration>> {
+async fn takeovers(lease: u64, rounds: usize) -> anyhow::Result<Vec<Duration>> {
     let server = Server::start(None).await?;
     let directory = tempfile::tempdir()?;
     let directory = directory.path();
@@ -53,9 +55,10 @@ async fn takeovers(lease: &str, rounds: usize) -> anyhow::Result<Vec<Duration>> 
     let mut leading = start(leader)?;
     let (client, _) = leading.wait_until_ready(server.url()).await?;
     let mut all = Vec::new();
-    for _ in 0..rounds {
+    for round in 0..rounds {
         let mut standing_by = start(standby)?;
-        tokio::time::sleep(SETTLE).await;
+        // A lease is renewed four times in its duration: the leader dies at another point between two renewals each time.
+        tokio::time::sleep(SETTLE + Duration::from_secs(lease) / 4 * round as u32 / rounds as u32).await;
         standing_by.check()?;
         send(&client).await.context("an order at the leader")?;
         let epoch = led_by(&client, leader).await?;
@@ -90,9 +93,9 @@ async fn led_by(client: &Client, node: &str) -> anyhow::Result<u64> {
     Ok(status.epoch)
 }
 
-fn write_config(directory: &Path, name: &str, url: &str, lease: &str, venue: &str) -> anyhow::Result<()> {
+fn write_config(directory: &Path, name: &str, url: &str, lease: u64, venue: &str) -> anyhow::Result<()> {
     let config = format!(
-        "[node]\nname = \"{name}\"\nlog = \"warn\"\n[broker]\naddress = \"{url}\"\n[lease]\nduration = \"{lease}\"\n\
+        "[node]\nname = \"{name}\"\nlog = \"warn\"\n[broker]\naddress = \"{url}\"\n[lease]\nduration = \"{lease} s\"\n\
          [[gateways]]\nname = \"{GATEWAY}\"\nkind = \"sim\"\n[gateways.sim]\nvenue = \"{venue}\"\n"
     );
     std::fs::write(directory.join(format!("{name}.toml")), config).context("writing a node's configuration")
