@@ -23,11 +23,10 @@ use crate::gateway::{Answer, GatewayError, QueryToken, VenueEvent, VenueReferenc
 const MAX_EARLY: usize = 200_000;
 /// `CTP:还没有登录`, from CTP's error.xml.
 const NOT_LOGGED_IN: i32 = 6;
-/// Refusals of a cancel that say that the order is not what it is taken for: it cannot be found (25), or is filled or
-/// cancelled already (26). Numbers from CTP's error.xml.
-const NOT_WORKING: [i32; 2] = [25, 26];
-/// So many queries in a row without an answer, and nothing else heard meanwhile: the counter is mute.
+/// So many queries in a row without an answer, and nothing else heard for [`MUTE_TIME`]: the counter is mute.
 const MUTE: u32 = 2;
+/// See [`MUTE`]: about what two queries are given.
+const MUTE_TIME: Duration = Duration::from_secs(40);
 /// A library that loses its front more often than this within [`HAMMERING_TIME`] hammers it: 6.7.2 connects again at once,
 /// 700 times a second, to a front that hangs up.
 const HAMMERING: u32 = 20;
@@ -295,9 +294,6 @@ impl Desk {
                     if action.order_sys_id.trim().is_empty() { &action.order_ref } else { &action.order_sys_id };
                 let line = format!("the counter refused to cancel order {}: {failure}", number.trim());
                 out.push(log(LogLevel::Warning, line));
-                if NOT_WORKING.contains(&failure.code) {
-                    self.look_again();
-                }
             }
             // The exchange's refusal is told to every session.
             TraderEvent::CancelFailed { action, failure } => {
@@ -305,7 +301,6 @@ impl Desk {
                     let line =
                         format!("the exchange refused to cancel order {}: {failure}", action.order_sys_id.trim());
                     out.push(log(LogLevel::Warning, line));
-                    self.look_again();
                 }
             }
             TraderEvent::RequestFailed { request, failure } => self.on_request_failed(now, request, &failure, out),
@@ -366,13 +361,6 @@ impl Desk {
         }
     }
 
-    /// What is known of an order is wrong: the counter is asked what it has.
-    fn look_again(&mut self) {
-        if self.is_logged_in() && self.books.ask_for_snapshot() {
-            self.want_all();
-        }
-    }
-
     /// A query was not answered. Orders that a mute counter takes nobody hears of again.
     fn note_silence(&mut self, now: Duration, out: &mut Vec<Effect>) {
         self.unanswered.0 += 1;
@@ -381,7 +369,7 @@ impl Desk {
             return;
         }
         let time = (now - since).as_secs();
-        if self.heard <= since {
+        if now.saturating_sub(self.heard.max(since)) >= MUTE_TIME {
             let why = format!("the counter has said nothing and answered no query for {time} s");
             self.drive(now, session::Input::Mute(why), out);
         } else if count == MUTE {

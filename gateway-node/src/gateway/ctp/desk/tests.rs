@@ -593,11 +593,14 @@ fn a_counter_that_says_nothing_at_all_is_left_for_another_front() {
     let mut rig = Rig::new();
     rig.log_in(-7);
     let began = rig.now;
+    // The last thing that is heard comes behind the first query that is not answered.
+    rig.pass(Duration::from_secs(3));
+    rig.event(TraderEvent::Order(Box::new(record(5, b'3', 0))));
     while rig.desk.is_logged_in() && rig.now < began + Duration::from_secs(120) {
         rig.pass(Duration::from_secs(1));
     }
     let took = rig.now - began;
-    assert!((20..60).contains(&took.as_secs()), "after two queries without an answer, not {took:?}");
+    assert!((40..90).contains(&took.as_secs()), "after some queries without an answer, not {took:?}");
     let reasons = |told: &[VenueEvent]| {
         told.iter().filter(|event| matches!(event, VenueEvent::Disconnected { .. })).cloned().collect::<Vec<_>>()
     };
@@ -622,32 +625,6 @@ fn a_counter_that_only_answers_no_queries_is_kept_and_somebody_hears_of_it() {
     assert!(rig.desk.is_logged_in(), "orders go on");
     let errors = rig.told.iter().filter(|event| matches!(event, VenueEvent::Log { level: LogLevel::Error, .. }));
     assert_eq!(errors.count(), 1);
-}
-
-#[test]
-fn after_a_cancel_that_finds_nothing_to_cancel_the_counter_is_asked_what_it_has() {
-    let refused = |code, is_exchange| {
-        let mut rig = Rig::new();
-        rig.log_in(-7);
-        rig.event(TraderEvent::Order(Box::new(record(5, b'3', 0))));
-        let failure = Failure { code, message: "报单已全成交或已撤销".to_owned() };
-        let action = ctp::records::RefusedAction {
-            order_ref: "5".into(),
-            front_id: 1,
-            session_id: -7,
-            exchange: "SHFE".into(),
-            order_sys_id: "".into(),
-        };
-        rig.event(if is_exchange {
-            TraderEvent::CancelFailed { action, failure }
-        } else {
-            TraderEvent::CancelRefused { action, failure }
-        });
-        rig.pass(Duration::from_secs(1));
-        rig.sent.iter().any(|(_, request)| *request == Request::QueryOrders)
-    };
-    assert!(refused(25, false) && refused(26, false) && refused(26, true));
-    assert!(!refused(22, false), "this says nothing of the order");
 }
 
 #[test]
