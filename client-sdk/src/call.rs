@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
-use async_nats::{HeaderMap, Message};
+use async_nats::{HeaderMap, HeaderName, Message};
 use bytes::Bytes;
 use protocol::rpc::{self, Deadline, Method};
 use protocol::{Name, RpcError, subject};
@@ -11,6 +11,12 @@ use tokio::sync::watch;
 
 use crate::connection::{Connection, Link};
 use crate::error::Error;
+
+// Made once: a name that is given as text is compared with every name that the library knows, and copied.
+static CLIENT: HeaderName = HeaderName::from_static(rpc::HEADER_CLIENT);
+static TRACEPARENT: HeaderName = HeaderName::from_static(rpc::HEADER_TRACEPARENT);
+static DEADLINE: HeaderName = HeaderName::from_static(rpc::HEADER_DEADLINE);
+static DEADLINE_EPOCH: HeaderName = HeaderName::from_static(rpc::HEADER_DEADLINE_EPOCH);
 
 /// What is asked of whom, and how long it may take.
 #[derive(Debug, Clone)]
@@ -36,6 +42,7 @@ impl Call<'_> {
         let subject = subject::rpc(self.gateway, self.method);
         let request = connection.nats.request_with_headers(subject, self.headers(client), payload);
         let answer = tokio::select! {
+            biased;
             // Our own timeout around the library's: its command channel can block for longer than any timeout of its own.
             answer = tokio::time::timeout(self.timeout, request) => answer,
             () = broken(&mut link, generation) => return Err(self.connection_lost()),
@@ -95,15 +102,12 @@ impl Call<'_> {
 
     fn headers(&self, client: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(rpc::HEADER_CLIENT, client);
-        match self.traceparent {
-            Some(traceparent) => headers.insert(rpc::HEADER_TRACEPARENT, traceparent),
-            None => headers.insert(rpc::HEADER_TRACEPARENT, new_traceparent().as_str()),
-        }
+        headers.insert(CLIENT.clone(), client);
+        headers.insert(TRACEPARENT.clone(), self.traceparent.map_or_else(new_traceparent, str::to_owned));
         if let Some(deadline) = self.deadline {
-            headers.insert(rpc::HEADER_DEADLINE, deadline.ms.to_string().as_str());
+            headers.insert(DEADLINE.clone(), deadline.ms.to_string());
             if let Some(epoch) = deadline.epoch {
-                headers.insert(rpc::HEADER_DEADLINE_EPOCH, epoch.to_string().as_str());
+                headers.insert(DEADLINE_EPOCH.clone(), epoch.to_string());
             }
         }
         headers
@@ -143,8 +147,8 @@ async fn broken(link: &mut watch::Receiver<Link>, generation: u64) {
 
 /// An error reply arrives as an ordinary message: only its headers tell.
 fn read_answer(message: Message) -> Result<Bytes, RpcError> {
-    let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name));
-    match (header(rpc::HEADER_ERROR), header(rpc::HEADER_ERROR_CODE)) {
+    let Some(headers) = &message.headers else { return Ok(message.payload) };
+    match (headers.get(rpc::HEADER_ERROR), headers.get(rpc::HEADER_ERROR_CODE)) {
         (None, None) => Ok(message.payload),
         (text, number) => Err(rpc::read_error(
             text.map_or("", |value| value.as_str()),
@@ -157,9 +161,11 @@ fn read_answer(message: Message) -> Result<Bytes, RpcError> {
 /// A trace of its own for a call that belongs to none: <https://www.w3.org/TR/trace-context/#traceparent-header>.
 pub(crate) fn new_traceparent() -> String {
     let trace = uuid::Uuid::now_v7();
-    let [.., a, b, c, d, e, f, g, h] = uuid::Uuid::now_v7().into_bytes();
-    let span = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-    format!("00-{}-{span:016x}-00", trace.simple())
+    let mut digits = [0; 32];
+    let trace = trace.simple().encode_lower(&mut digits);
+    // The only span of its trace: the trace's second half, which is random and, with the variant in it, never zero.
+    let span = &trace[16..];
+    ["00-", trace, "-", span, "-00"].concat()
 }
 
 #[cfg(test)]
@@ -208,5 +214,7 @@ mod tests {
         let text = new_traceparent();
         let lengths: Vec<usize> = text.split('-').map(str::len).collect();
         assert_eq!(lengths, [2, 32, 16, 2]);
+        assert!(text.split('-').skip(1).take(2).all(|id| id.bytes().any(|byte| byte != b'0')), "{text}");
+        assert_ne!(text, new_traceparent());
     }
 }

@@ -158,8 +158,13 @@ impl Running {
                 news = self.parts.halts.news.recv() => self.on_halt_news(news),
                 call = self.parts.calls.recv(), if calls_taken < TURNS && service_ended.is_none() => match call {
                     Some(call) => {
-                        calls_taken += 1;
                         self.on_call(call);
+                        calls_taken += 1;
+                        // More of the same, while they are there: to wait for everything once more costs as much as a call.
+                        while calls_taken < TURNS && let Ok(call) = self.parts.calls.try_recv() {
+                            self.on_call(call);
+                            calls_taken += 1;
+                        }
                     }
                     None => service_ended = Some(Instant::now()),
                 },

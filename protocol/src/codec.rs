@@ -56,7 +56,8 @@ pub fn encode_into<T: Serialize + ?Sized>(buffer: &mut Vec<u8>, value: &T) -> Re
 /// # Errors
 /// As [`encode_into`].
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, EncodeError> {
-    let mut buffer = Vec::with_capacity(512);
+    // A tick of five levels fits.
+    let mut buffer = Vec::with_capacity(1024);
     encode_into(&mut buffer, value)?;
     Ok(buffer)
 }

@@ -19,6 +19,9 @@ pub fn token(text: &str) -> String {
     if text.is_empty() {
         return "%".to_owned();
     }
+    if text.bytes().all(is_plain) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if is_plain(byte) {
@@ -396,7 +399,7 @@ pub fn logs_filter(level: Option<LogLevel>, gateway: Option<&str>) -> String {
 /// Where a method of a gateway is called.
 #[must_use]
 pub fn rpc(gateway: &str, method: &str) -> String {
-    format!("rpc.{}.{}", token(gateway), token(method))
+    ["rpc.", &token(gateway), ".", &token(method)].concat()
 }
 
 /// What nodes append and the server republishes: `journal.<gateway>.pub.`
