@@ -8,7 +8,7 @@ use protocol::value::OWNER_EXTERNAL;
 use protocol::{LogLevel, OrderStatus, Subject};
 
 use super::{Effect, Effects, Engine, Now};
-use crate::gateway::{VenueEvent, VenueSnapshot};
+use crate::gateway::{VenueEvent, VenueReference, VenueSnapshot};
 use crate::reconcile::{self, Books, Difference, Target, Way};
 
 /// While an intent may still be under way, the venue is asked about it no more often than this.
@@ -47,6 +47,10 @@ impl Engine {
             VenueEvent::TradingDay(day) => self.session.set_trading_day(day),
             VenueEvent::Order(order) => self.take_told(now, self.books().order(&order), out),
             VenueEvent::Trade(trade) => self.take_told(now, Ok(Some(self.books().trade(&trade))), out),
+            VenueEvent::CancelRefused { reference, reason } => {
+                self.log(now, LogLevel::Warning, reason, out);
+                self.session.refused_cancels.push(now.mono, reference);
+            }
             VenueEvent::Quote(quote) => self.take_told(now, self.books().quote(&quote), out),
             VenueEvent::Position(position) => self.on_position(now, position, out),
             VenueEvent::Account(account) => self.on_account(now, account, out),
@@ -118,6 +122,12 @@ impl Engine {
         };
         let outcome = self.outcome(&key)?;
         Some((key, outcome))
+    }
+
+    /// Whether the order or quote of this reference works, as far as the venue has told; one that nobody here knows may.
+    pub(super) fn is_working(&self, reference: &VenueReference) -> bool {
+        let target = self.references.get(reference);
+        target.and_then(|target| self.outcome(target.key())).is_none_or(|outcome| outcome.status.is_active())
     }
 
     fn outcome(&self, key: &OrderKey) -> Option<OrderOutcome> {
