@@ -5,7 +5,7 @@ use std::time::Duration;
 use protocol::event::{Event, OmsEvent};
 use protocol::oms::{Applied, OrderKey};
 use protocol::value::OWNER_EXTERNAL;
-use protocol::{LogLevel, OrderStatus, Subject};
+use protocol::{LogLevel, OrderStatus};
 
 use super::{Effect, Effects, Engine, Now};
 use crate::gateway::{VenueEvent, VenueReference, VenueSnapshot};
@@ -24,12 +24,7 @@ impl Engine {
                 self.on_connected(now, session, max_reference, trading_day, venue, out);
             }
             VenueEvent::Contract(contract) => {
-                let subject = Subject::Contract {
-                    symbol: contract.symbol.clone(),
-                    exchange: contract.exchange,
-                    gateway: self.options.gateway.clone(),
-                };
-                let counter = self.subject_seqs.entry(subject).or_insert(0);
+                let counter = self.contract_seqs.entry(contract.instrument()).or_insert(0);
                 *counter += 1;
                 out.push(Effect::Contract(Box::new(Event {
                     gateway: self.options.gateway.clone(),
@@ -39,7 +34,7 @@ impl Engine {
                     data: contract.clone(),
                 })));
                 self.session.told(contract.instrument());
-                self.contracts.insert(contract.instrument(), contract);
+                self.contracts.insert(contract.instrument(), Box::new(contract));
             }
             VenueEvent::Ready => self.on_contracts_complete(now, out),
             VenueEvent::Disconnected { reason } => self.on_disconnected(now, reason, out),
