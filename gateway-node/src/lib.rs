@@ -319,10 +319,8 @@ async fn run_gateway(
     mut stopped: watch::Receiver<bool>,
 ) -> anyhow::Result<Ended> {
     let name = &spec.name;
-    // Ticks on a connection of their own, so that a flood of them delays no order; and the lease with them, so that it
-    // is kept, or given up, whatever the gateway's thread does.
-    let market = shared.brokers.connect(format!("{} {name} market data", shared.node)).await?;
-    let context = journal::context(market.clone());
+    // The lease on a connection of its own, so that it is kept, or given up, whatever the gateway's thread does.
+    let context = journal::context(shared.brokers.connect(format!("{} {name} lease", shared.node)).await?);
     let (leases, terms) =
         lease::open_bucket(&context, shared.lease, shared.journal.replicas, journal::highest_epoch(&context)).await?;
     let (known_in, known_out) = watch::channel(*known);
@@ -332,7 +330,6 @@ async fn run_gateway(
         known: known_in,
         stopped: stopped.clone(),
         workers: tokio::runtime::Handle::current(),
-        market,
         leases,
         terms,
     };
@@ -365,7 +362,6 @@ struct Life {
     stopped: watch::Receiver<bool>,
     /// Where tasks run that must go on without the gateway's thread, or not on it.
     workers: tokio::runtime::Handle,
-    market: async_nats::Client,
     leases: async_nats::jetstream::kv::Store,
     terms: lease::Terms,
 }
@@ -375,6 +371,9 @@ impl Life {
     async fn run(mut self) -> anyhow::Result<Ended> {
         let (shared, name) = (self.shared.clone(), self.spec.name.clone());
         let trading = shared.brokers.connect(format!("{} {name} trading", shared.node)).await?;
+        // Ticks on a connection of their own, so that a flood of them delays no order; but on this thread, since to wake
+        // another one up takes longer than all else that is done to a tick.
+        let market = shared.brokers.connect(format!("{} {name} market data", shared.node)).await?;
         let known = *self.known.borrow();
         let mut follower = Follower::open(journal::context(trading.clone()), &name, &shared.journal, known).await?;
         follower.catch_up().await?;
@@ -386,7 +385,7 @@ impl Life {
                 followed = follower.follow() => match followed? {},
                 _ = self.stopped.wait_for(|stop| *stop) => return Ok(Ended::Drained),
             };
-            self.lead(trading, follower, &keeper, epoch).await
+            self.lead(trading, market, follower, &keeper, epoch).await
         }
         .await;
         // Given back last: whoever leads next finds everything done.
@@ -398,6 +397,7 @@ impl Life {
     async fn lead(
         &mut self,
         trading: async_nats::Client,
+        market: async_nats::Client,
         follower: Follower,
         keeper: &Keeper,
         epoch: u64,
@@ -439,7 +439,7 @@ impl Life {
             venue,
             journal: led.writer,
             reader: led.reader,
-            publisher: Publisher::new(self.market.clone(), name.clone(), epoch),
+            publisher: Publisher::new(market.clone(), name.clone(), epoch),
             calls,
             answers,
             halts,
@@ -469,7 +469,7 @@ impl Life {
         };
         self.known.send_modify(|known| known.stored = progress.borrow().stored);
         answers.finish(Duration::from_secs(2)).await;
-        for client in [&self.market, &trading] {
+        for client in [&market, &trading] {
             if !matches!(tokio::time::timeout(Duration::from_secs(2), until_taken(client)).await, Ok(Ok(()))) {
                 warn!(gateway = %name, "the last answers and events may not have reached the broker");
             }

@@ -211,6 +211,9 @@ pub struct GetTrade {
     /// Which trading day's.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::codec::instant::option")]
     pub trading_day: Option<chrono::NaiveDate>,
+    /// Of which instrument: the legs of a combination may share the rest. The venue's spelling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub symbol: Option<Name>,
     /// Which exchange's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange: Option<Exchange>,

@@ -270,6 +270,7 @@ impl Engine {
                 let found = self.state.trades().values().find(|t| {
                     t.tradeid == params.tradeid
                         && params.trading_day.is_none_or(|day| t.trading_day == Some(day))
+                        && params.symbol.as_ref().is_none_or(|symbol| t.symbol == *symbol)
                         && params.exchange.is_none_or(|e| t.exchange == e)
                         && params.direction.is_none_or(|d| t.direction == d)
                         && (caller.sees_all || t.owner == caller.owner)

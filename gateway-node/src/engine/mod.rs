@@ -234,7 +234,8 @@ pub struct Engine {
     options: EngineOptions,
     state: OmsState,
     session: Session,
-    contracts: BTreeMap<InstrumentId, Contract>,
+    /// Boxed: they come in order, and the map then leaves half of each of its nodes empty.
+    contracts: BTreeMap<InstrumentId, Box<Contract>>,
     ticks: BTreeMap<InstrumentId, Event<Tick>>,
     subscriptions: Subscriptions,
     halts: Halts,
@@ -249,6 +250,8 @@ pub struct Engine {
     next_query: u64,
     marks: Marks,
     subject_seqs: HashMap<Subject, u64>,
+    /// The same of contracts, of which there are many.
+    contract_seqs: HashMap<InstrumentId, u64>,
     days: Days,
     /// Sequence of the last snapshot's end, and of the last one that is stored.
     snapshot_seq: u64,
@@ -287,6 +290,7 @@ impl Engine {
             queries: BTreeMap::new(),
             next_query: 0,
             subject_seqs: HashMap::new(),
+            contract_seqs: HashMap::new(),
             days: replayed.days,
             snapshot_seq: replayed.snapshot_seq,
             stored_snapshot_seq: replayed.snapshot_seq,

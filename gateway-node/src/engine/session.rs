@@ -1,6 +1,7 @@
 //! The venue's session as a state machine: when to log in, when to try again, when to leave it.
 
 mod asked;
+mod refused_cancels;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use protocol::{GatewayState, InstrumentId, LogLevel, Name, OmsState};
 
 use asked::{Ask, Asked};
+use refused_cancels::RefusedCancels;
 
 use super::{Days, Effect, Effects, Engine, Now, VenueCommand};
 use crate::gateway::{GatewayError, SessionStart, VenueReference};
@@ -34,7 +36,7 @@ pub(super) struct Session {
     journalled: Vec<VenueReference>,
     /// Contracts that this session has told.
     told: BTreeSet<InstrumentId>,
-    /// Failed logins in a row.
+    /// Sessions in a row that did not come to be, or did not last.
     attempts: u32,
     /// When to do the next thing that nobody else will start.
     due: Option<Duration>,
@@ -44,6 +46,8 @@ pub(super) struct Session {
     asked: Asked,
     /// When to ask for a snapshot although orders flow: something was uncertain in the last one.
     look_again: Option<Duration>,
+    /// Orders that may have ended unheard.
+    pub refused_cancels: RefusedCancels,
     /// When the venue was last asked what it meant by an impossible number.
     doubted: Option<Duration>,
     /// Whether this session has been asked for the ticks that are wanted.
@@ -76,6 +80,7 @@ impl Session {
             since: Duration::ZERO,
             asked: Asked::default(),
             look_again: None,
+            refused_cancels: RefusedCancels::default(),
             doubted: None,
             has_subscribed: false,
             was_logged_in: false,
@@ -165,6 +170,13 @@ impl Engine {
         if self.session.is_logged_in() && self.session.look_again.is_some_and(|due| due <= now.mono) {
             self.ask_for_snapshot(now, out);
         }
+        if self.session.is_logged_in()
+            && let Some(refused) = self.session.refused_cancels.due(now.mono)
+            && refused.is_any(|reference| self.is_working(reference))
+        {
+            self.session.refused_cancels.asked(now.mono);
+            self.ask_for_snapshot(now, out);
+        }
         if self.session.due.is_none_or(|due| now.mono < due) {
             return;
         }
@@ -227,10 +239,11 @@ impl Engine {
         self.session.id = session;
         self.session.venue = venue;
         self.session.trading_day = trading_day.or(self.session.trading_day);
-        self.session.attempts = 0;
         self.session.since = now.mono;
         self.session.asked.clear();
         self.session.look_again = None;
+        // The login's own snapshot settles them.
+        self.session.refused_cancels.clear();
         self.session.told.clear();
         self.session.has_subscribed = false;
         self.session.move_to(GatewayState::Reconciling, None, Some(now.mono + PATIENCE));
@@ -296,7 +309,8 @@ impl Engine {
         if matches!(self.session.state, GatewayState::Stopped | GatewayState::Refused | GatewayState::Closing) {
             return;
         }
-        self.session.attempts = self.session.attempts.saturating_add(1);
+        let has_lasted = self.session.is_logged_in() && now.mono >= self.session.since + LAST_RETRY;
+        self.session.attempts = if has_lasted { 1 } else { self.session.attempts.saturating_add(1) };
         let wait = backoff(self.session.attempts);
         self.log(now, LogLevel::Warning, format!("disconnected: {reason}; trying again in {} s", wait.as_secs()), out);
         self.session.move_to(GatewayState::Disconnected, Some(reason), Some(now.mono + wait));

@@ -611,6 +611,59 @@ fn logins_are_retried_unless_refused() {
 }
 
 #[test]
+fn sessions_that_do_not_last_are_begun_ever_more_rarely() {
+    let mut bench = Bench::new();
+    let mut waits = Vec::new();
+    for session in 0..7 {
+        // The last one lasts.
+        let lasts = if session == 5 { 30 } else { 29 };
+        bench.log_in(&format!("1-{session}"));
+        bench.tick(lasts);
+        bench.take();
+        bench.venue(VenueEvent::Disconnected { reason: "gone".into() });
+        let mut wait = 0;
+        while !bench.take().iter().any(|e| matches!(e, Effect::Venue(VenueCommand::Connect(_)))) {
+            bench.tick(1);
+            wait += 1;
+        }
+        waits.push(wait);
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 16, 1, 2]);
+}
+
+#[test]
+fn a_refused_cancel_has_the_order_looked_up_unless_its_end_comes() {
+    let mut bench = Bench::ready();
+    bench.call(Request::SendOrder(request("a")));
+    let submit = bench.submit();
+    let reference = submit.reference.clone();
+    let refuse = |bench: &mut Bench| {
+        let reason = "the counter refused to cancel it".to_owned();
+        bench.venue(VenueEvent::CancelRefused { reference: reference.clone(), reason });
+    };
+    bench.venue(VenueEvent::Order(bench.told(&submit, OrderStatus::NotTraded, 0.0)));
+    bench.take();
+    refuse(&mut bench);
+    assert_eq!(snapshots_asked(&bench.take()), 0, "its end may be on the way");
+    bench.tick(1);
+    assert_eq!(snapshots_asked(&bench.take()), 1);
+    // One that was asked for before a refusal may be older than it.
+    refuse(&mut bench);
+    bench.snapshot("1-1", vec![bench.told(&submit, OrderStatus::NotTraded, 0.0)]);
+    assert_eq!(bench.engine.gateway_state(), GatewayState::Ready, "orders flow meanwhile");
+    bench.tick(9);
+    assert_eq!(snapshots_asked(&bench.take()), 0, "not too often");
+    bench.tick(1);
+    assert_eq!(snapshots_asked(&bench.take()), 1);
+    bench.snapshot("1-1", vec![bench.told(&submit, OrderStatus::Cancelled, 0.0)]);
+    let statuses: Vec<OrderStatus> = bench.engine.state.orders().values().map(|order| order.status).collect();
+    assert_eq!(statuses, [OrderStatus::Cancelled]);
+    refuse(&mut bench);
+    bench.tick(60);
+    assert_eq!(snapshots_asked(&bench.take()), 0, "it has ended");
+}
+
+#[test]
 fn a_login_that_is_never_answered_is_tried_again() {
     let mut bench = Bench::new();
     bench.tick(1);

@@ -5,10 +5,10 @@ use std::time::Duration;
 use protocol::event::{Event, OmsEvent};
 use protocol::oms::{Applied, OrderKey};
 use protocol::value::OWNER_EXTERNAL;
-use protocol::{LogLevel, OrderStatus, Subject};
+use protocol::{LogLevel, OrderStatus};
 
 use super::{Effect, Effects, Engine, Now};
-use crate::gateway::{VenueEvent, VenueSnapshot};
+use crate::gateway::{VenueEvent, VenueReference, VenueSnapshot};
 use crate::reconcile::{self, Books, Difference, Target, Way};
 
 /// While an intent may still be under way, the venue is asked about it no more often than this.
@@ -24,12 +24,7 @@ impl Engine {
                 self.on_connected(now, session, max_reference, trading_day, venue, out);
             }
             VenueEvent::Contract(contract) => {
-                let subject = Subject::Contract {
-                    symbol: contract.symbol.clone(),
-                    exchange: contract.exchange,
-                    gateway: self.options.gateway.clone(),
-                };
-                let counter = self.subject_seqs.entry(subject).or_insert(0);
+                let counter = self.contract_seqs.entry(contract.instrument()).or_insert(0);
                 *counter += 1;
                 out.push(Effect::Contract(Box::new(Event {
                     gateway: self.options.gateway.clone(),
@@ -39,7 +34,7 @@ impl Engine {
                     data: contract.clone(),
                 })));
                 self.session.told(contract.instrument());
-                self.contracts.insert(contract.instrument(), contract);
+                self.contracts.insert(contract.instrument(), Box::new(contract));
             }
             VenueEvent::Ready => self.on_contracts_complete(now, out),
             VenueEvent::Disconnected { reason } => self.on_disconnected(now, reason, out),
@@ -47,6 +42,10 @@ impl Engine {
             VenueEvent::TradingDay(day) => self.session.set_trading_day(day),
             VenueEvent::Order(order) => self.take_told(now, self.books().order(&order), out),
             VenueEvent::Trade(trade) => self.take_told(now, Ok(Some(self.books().trade(&trade))), out),
+            VenueEvent::CancelRefused { reference, reason } => {
+                self.log(now, LogLevel::Warning, reason, out);
+                self.session.refused_cancels.push(now.mono, reference);
+            }
             VenueEvent::Quote(quote) => self.take_told(now, self.books().quote(&quote), out),
             VenueEvent::Position(position) => self.on_position(now, position, out),
             VenueEvent::Account(account) => self.on_account(now, account, out),
@@ -118,6 +117,12 @@ impl Engine {
         };
         let outcome = self.outcome(&key)?;
         Some((key, outcome))
+    }
+
+    /// Whether the order or quote of this reference works, as far as the venue has told; one that nobody here knows may.
+    pub(super) fn is_working(&self, reference: &VenueReference) -> bool {
+        let target = self.references.get(reference);
+        target.and_then(|target| self.outcome(target.key())).is_none_or(|outcome| outcome.status.is_active())
     }
 
     fn outcome(&self, key: &OrderKey) -> Option<OrderOutcome> {

@@ -290,6 +290,13 @@ pub enum VenueEvent {
     Trade(VenueTrade),
     /// A quote changed.
     Quote(VenueQuote),
+    /// The venue refused to cancel an order that it has told as working: it may have ended unheard.
+    CancelRefused {
+        /// The order.
+        reference: VenueReference,
+        /// Who refused to cancel what, and why, for people.
+        reason: String,
+    },
     /// A position changed.
     Position(Position),
     /// An account changed.

@@ -41,10 +41,37 @@ struct Inner {
     closed: bool,
     /// Ticks that were taken out.
     taken: u64,
-    /// How long [`TickQueue::push_soon`] has waited since this many were taken.
-    held: (Duration, u64),
+    held: Held,
+}
+
+/// How long [`TickQueue::push_soon`] has waited since half of the room was free.
+#[derive(Debug, Default)]
+struct Held {
+    /// How many ticks had been taken when `waited` began to count.
+    since: u64,
+    waited: Duration,
+    in_all: Duration,
     /// That was too long: it waits no more before half of the room is free.
     is_stuck: bool,
+}
+
+/// While each half of the queue is taken in time, [`TickQueue::push_soon`] waits for so many times its patience in all:
+/// whoever is behind for longer wants the newest.
+const MOST_PATIENCE: u32 = 60;
+
+impl Held {
+    /// It has waited for so long once more; `taken` ticks were taken by now, and `half` is half of what fits in.
+    fn add(&mut self, waited: Duration, taken: u64, half: u64, is_full: bool, patience: Duration) {
+        self.waited += waited;
+        self.in_all += waited;
+        let has_moved = taken - self.since >= half;
+        let is_too_long =
+            (self.waited > patience && !has_moved) || self.in_all > patience.saturating_mul(MOST_PATIENCE);
+        self.is_stuck = is_full || is_too_long;
+        if has_moved {
+            (self.since, self.waited) = (taken, Duration::ZERO);
+        }
+    }
 }
 
 /// Counts since the queue was made.
@@ -69,23 +96,21 @@ impl TickQueue {
     }
 
     /// Numbers the tick and queues it, and may wait for room first: in all for `patience` while half of what fits in is
-    /// taken out. Once that was in vain this is [`TickQueue::push`] until half of the room is free. So a node that keeps
-    /// up gets every tick, and neither one that stands still nor a slow one holds the caller for longer.
+    /// taken out, and for 60 times that before half of the room is free. Once that was in vain this is
+    /// [`TickQueue::push`] until half of the room is free. So a node that keeps up gets every tick, and neither one that
+    /// stands still nor a slow one holds the caller for longer.
     pub fn push_soon(&self, tick: Tick, patience: Duration) {
         let half = self.capacity / 2;
         let mut inner = self.lock();
         if inner.overflow.is_empty() && inner.queue.len() <= half {
-            inner.held = (Duration::ZERO, inner.taken);
-            inner.is_stuck = false;
+            inner.held = Held { since: inner.taken, ..Held::default() };
         }
-        if !inner.is_stuck && self.is_full(&inner) {
-            let (waited, since) = inner.held;
+        if !inner.held.is_stuck && self.is_full(&inner) {
             let began = Instant::now();
-            inner = self.wait_for_room(inner, patience.saturating_sub(waited));
-            let waited = waited + began.elapsed();
-            let has_moved = inner.taken - since >= half as u64;
-            inner.is_stuck = self.is_full(&inner) || (waited > patience && !has_moved);
-            inner.held = if has_moved { (Duration::ZERO, inner.taken) } else { (waited, since) };
+            let patience_left = patience.saturating_sub(inner.held.waited);
+            inner = self.wait_for_room(inner, patience_left);
+            let (taken, is_full) = (inner.taken, self.is_full(&inner));
+            inner.held.add(began.elapsed(), taken, half as u64, is_full, patience);
         }
         self.put(inner, tick);
     }
@@ -280,6 +305,28 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_is_behind_for_long_gets_the_newest() {
+        const PATIENCE: Duration = Duration::from_millis(500);
+        let ms = Duration::from_millis;
+        let mut held = Held::default();
+        // Half of the room each time, and for as long as each may take.
+        for round in 1..=60 {
+            held.add(ms(500), round * 8, 8, false, PATIENCE);
+            assert!(!held.is_stuck, "round {round}");
+        }
+        held.add(ms(1), 500, 8, false, PATIENCE);
+        assert!(held.is_stuck, "in all for more than 60 times its patience");
+        let mut held = Held::default();
+        held.add(ms(400), 7, 8, false, PATIENCE);
+        assert!(!held.is_stuck);
+        held.add(ms(101), 7, 8, false, PATIENCE);
+        assert!(held.is_stuck, "less than half of the room was taken meanwhile");
+        let mut held = Held::default();
+        held.add(ms(1), 100, 8, true, PATIENCE);
+        assert!(held.is_stuck, "there is no room");
+    }
+
+    #[test]
     fn a_node_that_stands_still_holds_a_feed_once_and_every_tick_is_counted() {
         let queue = TickQueue::new(4);
         let push = |symbol: &str, price: f64, patience| queue.push_soon(tick(symbol, price), patience);
@@ -305,7 +352,7 @@ mod tests {
     fn a_feed_is_held_again_only_when_half_of_the_room_is_free() {
         let queue = TickQueue::new(4);
         let push = |price: f64, patience| queue.push_soon(tick("a", price), patience);
-        let stuck = || queue.lock().is_stuck;
+        let stuck = || queue.lock().held.is_stuck;
         (1..=5).for_each(|n| push(f64::from(n), Duration::ZERO));
         assert!(stuck());
         // The one that waited outside goes in when the queue is empty: one is in it.

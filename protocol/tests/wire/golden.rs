@@ -96,6 +96,7 @@ fn calls() {
     let get_trade = GetTrade {
         tradeid: a::trade().tradeid,
         trading_day: a::day(2018, 10, 15),
+        symbol: Some("ru1901".into()),
         exchange: Some(Exchange::SHFE),
         direction: Some(Direction::Long),
     };

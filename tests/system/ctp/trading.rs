@@ -168,3 +168,21 @@ async fn a_silent_order_is_looked_up_and_never_sent_twice() {
     site.until_order(&listed.orderid, OrderStatus::Cancelled).await;
     assert_eq!(node.end_by(Signal::SIGTERM).await.code, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_whose_end_was_lost_is_found_out_by_the_refusal_of_its_cancel() {
+    let script = json!({"orders": [plan(1, "accept", json!({"cancel": "late"}))]});
+    let Some(site) = Site::start(script).await else { return };
+    let node = site.node("a");
+    site.until_ready("a").await;
+    let gateway = site.gateway();
+    let order = order(1.0);
+    gateway.send_order(&order).await.expect("taken");
+    site.until_order(&order.orderid, OrderStatus::NotTraded).await;
+    let lookups = site.asked("a", "trader", "ReqQryOrder").len();
+    gateway.cancel_order(&CancelRequest::new(order.orderid.clone())).await.expect("sent");
+    let ended = site.until_order(&order.orderid, OrderStatus::Cancelled).await;
+    assert_eq!(ended.reason.as_deref(), Some("已撤单"));
+    assert_eq!(site.asked("a", "trader", "ReqQryOrder").len(), lookups + 1);
+    assert_eq!(node.end_by(Signal::SIGTERM).await.code, 0);
+}

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use compact_str::CompactString;
-use ctp::records::{Failure, Instrument, Login, OrderRecord, RefusedOrder, Row, TradeRecord};
+use ctp::records::{Failure, Instrument, Login, OrderRecord, RefusedAction, RefusedOrder, Row, TradeRecord};
 use ctp::requests::InsertOrder;
 use ctp::{Request, TraderEvent, contract, dates, trading};
 use protocol::{Contract, LogLevel, Name, OrderRequest, Timestamp};
@@ -290,17 +290,12 @@ impl Desk {
             TraderEvent::InsertRefused { order, failure } => self.on_refused(&order, &failure, true, out),
             TraderEvent::InsertFailed { order, failure } => self.on_refused(&order, &failure, false, out),
             TraderEvent::CancelRefused { action, failure } => {
-                let number =
-                    if action.order_sys_id.trim().is_empty() { &action.order_ref } else { &action.order_sys_id };
-                let line = format!("the counter refused to cancel order {}: {failure}", number.trim());
-                out.push(log(LogLevel::Warning, line));
+                self.cancel_refused("counter", &action, &failure, out);
             }
             // The exchange's refusal is told to every session.
             TraderEvent::CancelFailed { action, failure } => {
                 if self.key.as_ref().is_some_and(|key| self.orders.is_of(key, &action)) {
-                    let line =
-                        format!("the exchange refused to cancel order {}: {failure}", action.order_sys_id.trim());
-                    out.push(log(LogLevel::Warning, line));
+                    self.cancel_refused("exchange", &action, &failure, out);
                 }
             }
             TraderEvent::RequestFailed { request, failure } => self.on_request_failed(now, request, &failure, out),
@@ -335,8 +330,7 @@ impl Desk {
     pub fn on_time(&mut self, now: Duration, out: &mut Vec<Effect>) {
         self.drive(now, session::Input::Time, out);
         if let Some(query) = self.queries.expire(now) {
-            self.query_failed(now, query, "no answer came", out);
-            self.note_silence(now, out);
+            self.note_unanswered(now, query, out);
         }
         if self.queries.waits_since().is_some_and(|since| since + MOST_WAIT <= now) && self.key.is_some() {
             let why = format!("CTP has taken no query for {} s", MOST_WAIT.as_secs());
@@ -362,7 +356,12 @@ impl Desk {
     }
 
     /// A query was not answered. Orders that a mute counter takes nobody hears of again.
-    fn note_silence(&mut self, now: Duration, out: &mut Vec<Effect>) {
+    fn note_unanswered(&mut self, now: Duration, query: Query, out: &mut Vec<Effect>) {
+        if !self.is_logged_in() && self.heard <= self.unanswered.1 {
+            let why = format!("the counter has not answered {}, and said nothing else", query.name());
+            return self.drive(now, session::Input::Mute(why), out);
+        }
+        self.query_failed(now, query, "no answer came", out);
         self.unanswered.0 += 1;
         let (count, since) = self.unanswered;
         if count < MUTE || !self.is_logged_in() {
@@ -374,7 +373,8 @@ impl Desk {
             self.drive(now, session::Input::Mute(why), out);
         } else if count == MUTE {
             let line = format!(
-                "the counter has answered no query for {time} s, and still tells of other things: what it does not tell                  cannot be looked up"
+                "the counter has answered no query for {time} s, and still tells of other things: what it does not tell \
+                 cannot be looked up"
             );
             out.push(log(LogLevel::Error, line));
         }
@@ -614,6 +614,7 @@ impl Desk {
     fn on_request_failed(&mut self, now: Duration, number: i32, failure: &Failure, out: &mut Vec<Effect>) {
         match self.queries.of(number) {
             Some(query) => {
+                self.unanswered.0 = 0;
                 self.fail(now, query, failure, out);
             }
             None => out.push(log(LogLevel::Warning, format!("the counter refused request {number}: {failure}"))),
@@ -700,6 +701,17 @@ impl Desk {
                 out.push(log(LogLevel::Warning, line));
             }
             None => {}
+        }
+    }
+
+    /// An order that works as far as is known may have ended unheard: the node looks it up.
+    fn cancel_refused(&self, by: &str, action: &RefusedAction, failure: &Failure, out: &mut Vec<Effect>) {
+        let names = [&action.order_sys_id, &action.order_ref].map(|name| name.trim());
+        let name = names.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
+        let reason = format!("the {by} refused to cancel order {name}: {failure}");
+        match self.orders.uncancelled(action).filter(|_| self.is_logged_in()) {
+            Some(reference) => out.push(tell(VenueEvent::CancelRefused { reference, reason })),
+            None => out.push(log(LogLevel::Warning, reason)),
         }
     }
 

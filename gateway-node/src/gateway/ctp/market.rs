@@ -35,8 +35,13 @@ const BATCH: usize = 500;
 ///
 /// [`TickQueue::push_soon`]: crate::gateway::TickQueue::push_soon
 const TICK_PATIENCE: Duration = Duration::from_millis(500);
-/// A front that is not there for so long is worth a line.
+/// A front that is not there for so long is left for the next one; after each that was not, it is given twice as long, up
+/// to [`LONGEST_FRONT_PATIENCE`], so that one that is slow is reached.
 const FRONT_PATIENCE: Duration = Duration::from_secs(15);
+/// See [`FRONT_PATIENCE`].
+const LONGEST_FRONT_PATIENCE: Duration = Duration::from_secs(120);
+/// A front that has answered none of so many logins is left for the next one.
+const MOST_LOGINS: u32 = 2;
 /// What goes on is told to people this often.
 const TOLD_AGAIN: Duration = Duration::from_secs(30);
 /// Subscriptions that CTP did not take are sent again after this.
@@ -82,7 +87,7 @@ pub(super) struct Market {
     losses: u64,
     /// When people were last told that the front is away.
     away_told: Option<Duration>,
-    /// People are told then that the front is still away.
+    /// The next front is tried then, if this one is still away.
     silent_until: Option<Duration>,
     /// Records that no tick could be made of, as last told.
     bad_told: u64,
@@ -228,13 +233,13 @@ impl Market {
             inbox: self.parts.inbox.clone(),
             generation: self.generation,
         });
-        self.login = Login::new();
+        self.login = self.login.anew();
         self.losses = 0;
         self.rest.begun(now);
         match library.start(&self.parts.flow, &self.parts.fronts, handler) {
             Ok(api) => {
                 self.api = Some(api);
-                self.silent_until = Some(now + FRONT_PATIENCE);
+                self.silent_until = Some(now + self.front_patience());
             }
             Err(error) => {
                 let rest = self.rest.begin(now).as_secs();
@@ -246,7 +251,7 @@ impl Market {
     /// Lets go of the library's object: nothing comes from it any more.
     fn release(&mut self) {
         self.generation += 1;
-        self.login = Login::new();
+        self.login = self.login.anew();
         self.silent_until = None;
         if let Some(api) = self.api.take() {
             api.release();
@@ -265,6 +270,7 @@ impl Market {
         self.left_over_until = None;
         self.rest.ended();
         self.release();
+        self.login = Login::new();
     }
 
     pub(super) fn subscribe(&mut self, now: Duration, instruments: &[InstrumentId], told: &mut Vec<VenueEvent>) {
@@ -366,7 +372,7 @@ impl Market {
         }
         if standing.losses != self.losses {
             self.losses = standing.losses;
-            self.silent_until = (!standing.is_up).then_some(now + FRONT_PATIENCE);
+            self.silent_until = (!standing.is_up).then(|| now + self.front_patience());
             self.tell_loss(now, standing, was_in, told);
         }
         if let Some(rest) = self.rest.counted(now, standing.losses) {
@@ -397,14 +403,10 @@ impl Market {
             self.open(now, told);
         }
         self.log_in(now, told);
-        if self.silent_until.is_some_and(|until| until <= now) {
-            self.silent_until = None;
-            let message = format!(
-                "there are no ticks: the market data front has not answered for {} s; if it should by now, look at \
-                 ctp.market_fronts and at the firewall",
-                FRONT_PATIENCE.as_secs()
-            );
-            told.push(line(LogLevel::Warning, message));
+        // Whoever is refused is refused by every front.
+        if self.silent_until.take_if(|until| *until <= now).is_some() && !self.login.is_refused() {
+            let waited = self.front_patience().as_secs();
+            self.next_front(now, &format!("has not answered for {waited} s"), told);
         }
         if self.login.is_in() && self.again.is_some_and(|due| due <= now) {
             let not_taken = std::mem::take(&mut self.not_taken);
@@ -437,12 +439,38 @@ impl Market {
         if self.login.due(standing).is_none_or(|due| due > now) {
             return;
         }
+        if self.login.in_vain() >= MOST_LOGINS {
+            return self.next_front(now, "answers no login", told);
+        }
         if self.login.is_asked() {
             told.push(line(LogLevel::Warning, "the market data login was not answered; sending it again".to_owned()));
         }
         self.next_number += 1;
-        let is_taken = matches!(api.login(identity, self.next_number), Ok(0));
-        self.login.sent(now, is_taken);
+        let code = api.login(identity, self.next_number).unwrap_or_else(|error| {
+            let message = format!("there are no ticks: the market data login cannot be sent: {error}");
+            told.push(line(LogLevel::Critical, message));
+            -1
+        });
+        self.login.sent(now, code == 0);
+    }
+
+    /// How long a front may take to answer at all.
+    fn front_patience(&self) -> Duration {
+        FRONT_PATIENCE.saturating_mul(1 << self.rest.count().min(10)).min(LONGEST_FRONT_PATIENCE)
+    }
+
+    /// Lets go of a front, which did this, and tries the next one a little later. A library that a front has taken and
+    /// tells nothing stays with it for ever.
+    fn next_front(&mut self, now: Duration, did: &str, told: &mut Vec<VenueEvent>) {
+        self.release();
+        // The configuration names one at least.
+        self.parts.fronts.rotate_left(1);
+        let rest = self.rest.begin(now).as_secs();
+        let message = format!(
+            "there are no ticks: the market data front {did}; trying the next one in {rest} s; if it should by now, look \
+             at ctp.market_fronts and at the firewall"
+        );
+        told.push(line(LogLevel::Warning, message));
     }
 
     /// What cannot be asked for now is asked for at the next login; what CTP does not take is asked for a little later.

@@ -265,6 +265,16 @@ impl Orders {
         by_session || reference.is_some_and(|reference| reference.session == session.name())
     }
 
+    /// The order whose cancel was refused, if it works as far as is known: it may have ended unheard.
+    #[must_use]
+    pub fn uncancelled(&self, action: &RefusedAction) -> Option<VenueReference> {
+        let key = exchange_key(&action.exchange, &action.order_sys_id);
+        let by_exchange = key.and_then(|key| self.by_exchange.get(&key)).cloned();
+        let reference =
+            by_exchange.or_else(|| self.reference_of(&action.order_ref, action.front_id, action.session_id))?;
+        self.known.get(&reference).is_some_and(|known| known.order.status.is_active()).then_some(reference)
+    }
+
     /// How to cancel it, if it is known. By the exchange's number where there is one: that works from every session.
     #[must_use]
     pub fn cancel(&self, reference: &VenueReference) -> Option<Cancel> {
@@ -318,8 +328,12 @@ impl Orders {
 
     /// The reference that the order's own session gave it.
     fn by_session(&self, record: &OrderRecord) -> Option<VenueReference> {
-        let number = record.order_ref.trim().parse().ok()?;
-        let (front_id, session_id) = (record.front_id, record.session_id);
+        self.reference_of(&record.order_ref, record.front_id, record.session_id)
+    }
+
+    /// What the session of this number gave the name `order_ref`.
+    fn reference_of(&self, order_ref: &str, front_id: i32, session_id: i32) -> Option<VenueReference> {
+        let number = order_ref.trim().parse().ok()?;
         let is_of = |key: &&SessionKey| (key.front_id, key.session_id) == (front_id, session_id);
         let session = self.outlived.as_ref().filter(is_of).map_or_else(
             || SessionKey { trading_day: self.trading_day.clone(), front_id, session_id }.name(),

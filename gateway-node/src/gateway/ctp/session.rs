@@ -10,8 +10,11 @@ use ctp::trading::disconnect_in_words;
 
 /// A request without an answer for this long has failed: CTP takes requests that it never delivers.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// As long as a front may take to answer at all.
+/// As long as a front may take to answer at all; after each that did not, twice as long, up to [`LONGEST_FRONT_PATIENCE`],
+/// so that one that is slow is reached.
 const FRONT_PATIENCE: Duration = Duration::from_secs(15);
+/// See [`FRONT_PATIENCE`].
+const LONGEST_FRONT_PATIENCE: Duration = Duration::from_secs(120);
 
 /// CTP's refusals of a login that end by themselves: data not synchronised yet (1), another login of the user lasts
 /// (5, 60), not initialised yet (7), front not active (8), query not ready (90). Every other one stays, and trying again
@@ -120,6 +123,8 @@ pub struct Session {
     has_auth_code: bool,
     /// Something of the last login may still be on its way: the next one begins with a new object of the library.
     is_stale: bool,
+    /// Fronts in a row that did not answer at all.
+    away: u32,
     /// When what is waited for is late.
     due: Option<Duration>,
 }
@@ -128,7 +133,7 @@ impl Session {
     /// A machine that nobody has told to connect; without an auth code nobody authenticates.
     #[must_use]
     pub fn new(has_auth_code: bool) -> Session {
-        Session { step: Step::Idle, has_front: false, has_auth_code, is_stale: false, due: None }
+        Session { step: Step::Idle, has_front: false, has_auth_code, is_stale: false, away: 0, due: None }
     }
 
     /// How far it is.
@@ -153,6 +158,7 @@ impl Session {
             (_, Input::Connect) => None,
             (_, Input::Disconnect) => {
                 // The library is released: the next one connects anew.
+                self.away = 0;
                 self.has_front = false;
                 self.is_stale = false;
                 self.idle();
@@ -160,6 +166,7 @@ impl Session {
             }
             (step, Input::FrontConnected) => {
                 let was_connected = std::mem::replace(&mut self.has_front, true);
+                self.away = 0;
                 match step {
                     Step::Front => Some(self.begin(now)),
                     // It was away, and what the library said of that was lost: the session is over.
@@ -222,6 +229,7 @@ impl Session {
             (Step::Settlement | Step::Instruments | Step::Done, Input::Mute(why)) => Some(self.silent(why)),
             // A library that a front has taken and tells nothing stays with it for ever: a new object tries another one.
             (step, Input::Time) if step != Step::Idle && self.due.is_some_and(|due| due <= now) => {
+                self.away += u32::from(step == Step::Front);
                 Some(self.silent(format!("waited in vain for {}", step.waits_for())))
             }
             // Answers that nobody waits for: late ones, or of a session that is over.
@@ -236,14 +244,14 @@ impl Session {
         if self.has_front {
             return Some(self.begin(now));
         }
-        self.wait(now, Step::Front, FRONT_PATIENCE);
+        self.wait_for_front(now);
         None
     }
 
     fn renew(&mut self, now: Duration) -> Output {
         self.has_front = false;
         self.is_stale = false;
-        self.wait(now, Step::Front, FRONT_PATIENCE);
+        self.wait_for_front(now);
         Output::Renew
     }
 
@@ -255,6 +263,11 @@ impl Session {
             self.wait(now, Step::Login, PATIENCE);
             Output::Login
         }
+    }
+
+    fn wait_for_front(&mut self, now: Duration) {
+        let patience = FRONT_PATIENCE.saturating_mul(1 << self.away.min(10)).min(LONGEST_FRONT_PATIENCE);
+        self.wait(now, Step::Front, patience);
     }
 
     fn wait(&mut self, now: Duration, step: Step, patience: Duration) {

@@ -171,6 +171,9 @@ impl Book {
         });
         let fate = found.map_or(CancelFate::Done, |at| self.orders[at].plan.cancel);
         let live = found.filter(|at| matches!(self.orders[*at].record.text("OrderStatus").as_str(), "1" | "3"));
+        if let (CancelFate::Late, Some(at)) = (fate, live) {
+            self.set(at, "5", "3", "已撤单");
+        }
         let refusal = Some((26, "CTP:报单已全成交或已撤销，不能再撤"));
         match (fate, live) {
             (CancelFate::Silent, _) => {}
@@ -183,7 +186,7 @@ impl Book {
                 self.orders[at].record.set("CancelTime", &Value::from("21:00:05"));
                 self.change(at, "5", "3", "已撤单", telling);
             }
-            (CancelFate::Refuse | CancelFate::Done, _) => {
+            (CancelFate::Refuse | CancelFate::Late | CancelFate::Done, _) => {
                 telling.rsp("OnRspOrderAction", Some(record.clone()), refusal, asked.number);
             }
         }

@@ -175,6 +175,8 @@ pub enum CancelFate {
     Refuse,
     /// Refused by `OnErrRtnOrderAction`.
     RefuseErr,
+    /// Refused by `OnRspOrderAction`: the order has ended, and nothing was ever told of that.
+    Late,
     /// Nothing is ever heard of it.
     Silent,
 }

@@ -615,6 +615,83 @@ fn a_counter_that_says_nothing_at_all_is_left_for_another_front() {
 }
 
 #[test]
+fn a_counter_that_falls_silent_before_it_has_listed_its_instruments_is_left_for_another_front() {
+    let mut rig = Rig::new();
+    rig.begin_login("20261123", -7);
+    rig.asked(&Request::QueryInstruments);
+    rig.pass(Duration::from_secs(59));
+    assert_eq!(rig.next_fronts, 0);
+    rig.pass(Duration::from_secs(1));
+    assert_eq!(rig.next_fronts, 1);
+    let said = "has not answered ReqQryInstrument, and said nothing else";
+    assert!(
+        matches!(rig.told.last(), Some(VenueEvent::Disconnected { reason }) if reason.contains(said)),
+        "{:?}",
+        rig.told
+    );
+    // One that says other things stays.
+    let mut rig = Rig::new();
+    rig.begin_login("20261123", -7);
+    rig.pass(Duration::from_secs(30));
+    rig.event(TraderEvent::Order(Box::new(record(5, b'3', 0))));
+    rig.pass(Duration::from_secs(30));
+    assert_eq!(rig.next_fronts, 0);
+    assert!(matches!(rig.told.last(), Some(VenueEvent::Disconnected { reason }) if reason.contains("no answer came")));
+}
+
+#[test]
+fn a_counter_that_refuses_every_query_is_not_mute() {
+    let mut rig = Rig::new();
+    rig.log_in(-7);
+    for _ in 0..200 {
+        rig.pass(Duration::from_secs(1));
+        let (number, _) = *rig.sent.last().expect("it asks");
+        let failure = Failure { code: 90, message: "CTP:查询未就绪".to_owned() };
+        rig.event(TraderEvent::RequestFailed { request: number, failure });
+    }
+    assert!(rig.desk.is_logged_in());
+    assert_eq!(rig.desk.unanswered.0, 0);
+}
+
+#[test]
+fn a_cancel_that_is_refused_to_a_working_order_has_it_looked_up() {
+    let failure = || Failure { code: 25, message: "撤单找不到相应报单".to_owned() };
+    let action = |order_ref: &str, order_sys_id: &str| ctp::records::RefusedAction {
+        order_ref: order_ref.into(),
+        front_id: 1,
+        session_id: -7,
+        exchange: "SHFE".into(),
+        order_sys_id: order_sys_id.into(),
+    };
+    let refused = |rig: &mut Rig| {
+        let told = std::mem::take(&mut rig.told);
+        let references = told.into_iter().filter_map(|event| match event {
+            VenueEvent::CancelRefused { reference, reason } => {
+                assert!(reason.contains("CTP error 25"), "{reason}");
+                Some(reference)
+            }
+            VenueEvent::Log { level: LogLevel::Warning, .. } => None,
+            other => panic!("{other:?}"),
+        });
+        references.collect::<Vec<_>>()
+    };
+    let mut rig = Rig::new();
+    rig.log_in(-7);
+    let working = record(5, b'3', 0);
+    rig.event(TraderEvent::Order(Box::new(working.clone())));
+    rig.told.clear();
+    rig.event(TraderEvent::CancelRefused { action: action("5", ""), failure: failure() });
+    rig.event(TraderEvent::CancelFailed { action: action("", &working.order_sys_id), failure: failure() });
+    assert_eq!(refused(&mut rig), [reference(5), reference(5)], "by either key");
+    rig.event(TraderEvent::CancelRefused { action: action("6", ""), failure: failure() });
+    assert_eq!(refused(&mut rig), [], "nobody knows of it");
+    rig.event(TraderEvent::Order(Box::new(record(5, b'5', 0))));
+    rig.told.clear();
+    rig.event(TraderEvent::CancelRefused { action: action("5", ""), failure: failure() });
+    assert_eq!(refused(&mut rig), [], "it has ended, as everybody knows");
+}
+
+#[test]
 fn a_counter_that_only_answers_no_queries_is_kept_and_somebody_hears_of_it() {
     let mut rig = Rig::new();
     rig.log_in(-7);

@@ -59,12 +59,23 @@ impl Login {
         Login { connection: 0, is_up: false, state: State::Out(Duration::ZERO), in_vain: 0 }
     }
 
+    /// The login on the next object: what was refused for good stays refused.
+    pub(super) fn anew(&self) -> Login {
+        let state = if self.is_refused() { State::Refused } else { State::Out(Duration::ZERO) };
+        Login { state, ..Login::new() }
+    }
+
     pub(super) fn is_in(&self) -> bool {
         self.state == State::In
     }
 
     pub(super) fn is_refused(&self) -> bool {
         self.state == State::Refused
+    }
+
+    /// How many logins of this connection came to nothing, the last one among them.
+    pub(super) fn in_vain(&self) -> u32 {
+        if self.is_asked() { self.in_vain } else { 0 }
     }
 
     /// A login that nobody answered: the next one is its repetition.

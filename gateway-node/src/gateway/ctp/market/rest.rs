@@ -25,6 +25,11 @@ pub(super) struct Rest {
 }
 
 impl Rest {
+    /// Rests since the last login.
+    pub(super) fn count(&self) -> u32 {
+        self.rests
+    }
+
     /// When the next object is to be made, if one was let go.
     pub(super) fn until(&self) -> Option<Duration> {
         self.until

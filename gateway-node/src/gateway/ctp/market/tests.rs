@@ -12,6 +12,7 @@ use super::*;
 use crate::gateway::{VenueSource, venue_channel};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+const FRONTS: [&str; 2] = ["tcp://127.0.0.1:2", "tcp://127.0.0.1:3"];
 
 struct Rig {
     market: Market,
@@ -38,7 +39,7 @@ impl Rig {
             gateway: "ctp1".into(),
             library: Some(MdLibrary::open(&built("ctp_fake_md"), None).expect("opens")),
             flow: directory.path().to_owned(),
-            fronts: vec!["tcp://127.0.0.1:2".to_owned()],
+            fronts: FRONTS.map(str::to_owned).to_vec(),
             sink,
             inbox: inbox.clone(),
         });
@@ -108,6 +109,12 @@ impl Rig {
         asked.filter(|asked| asked["request"] == request).collect()
     }
 
+    /// The front that each object of the library was given first.
+    fn first_fronts(&self) -> Vec<String> {
+        let fronts = self.asked("RegisterFront").into_iter().step_by(FRONTS.len());
+        fronts.map(|asked| asked["arguments"][0].as_str().expect("a front").to_owned()).collect()
+    }
+
     fn logins(&self) -> usize {
         self.asked("ReqUserLogin").len()
     }
@@ -126,18 +133,58 @@ fn answer_in() -> Value {
 }
 
 #[test]
-fn nobody_logs_in_before_the_front_is_connected() {
+fn nobody_logs_in_before_the_front_is_connected_and_one_that_says_nothing_is_left_for_the_next() {
     let mut rig = Rig::begun(&json!({"never_connect": true}));
     rig.want(secs(1), "rb2610");
+    let mut opened = Vec::new();
     for now in 0..1_000 {
         rig.at(secs(now));
+        if rig.first_fronts().len() > opened.len() {
+            opened.push(now);
+        }
     }
     assert_eq!(rig.logins(), 0);
-    let words = "the market data front has not answered for 15 s";
-    assert_eq!(rig.told.iter().filter(|told| told.contains(words)).count(), 1, "{:?}", rig.told);
+    // Each is given twice as long as the one before, up to two minutes, and each rest is twice as long, up to one.
+    assert_eq!(opened, [0, 15 + 2, 47 + 4, 111 + 8, 239 + 16, 375 + 32, 527 + 60, 707 + 60, 887 + 60]);
+    let turns = rig.first_fronts();
+    assert!(turns.iter().zip(FRONTS.iter().cycle()).all(|(front, expected)| front == expected), "{turns:?}");
+    let waits: Vec<&str> = rig.told.iter().filter_map(|told| told.split("has not answered for ").nth(1)).collect();
+    assert!(waits[0].starts_with("15 s; trying the next one in 2 s") && waits[4].starts_with("120 s"), "{waits:?}");
     rig.tell(&[json!({"call": "OnFrontConnected"})]);
     rig.until(secs(1_001), "a subscription", |rig| rig.subscriptions() == 1);
     assert_eq!(rig.logins(), 1);
+}
+
+#[test]
+fn a_front_that_answers_no_login_is_left_for_the_next() {
+    let mut rig = Rig::begun(&json!({"rules": [{"on": "ReqUserLogin"}]}));
+    rig.want(secs(0), "rb2610");
+    rig.until(secs(0), "a login", |rig| rig.logins() == 1);
+    (1..90).for_each(|now| rig.at(secs(now)));
+    assert_eq!((rig.logins(), rig.first_fronts().len()), (2, 1), "told: {:?}", rig.told);
+    rig.at(secs(90));
+    assert_eq!(rig.asked("Release").len(), 1);
+    rig.at(secs(92));
+    assert_eq!(rig.first_fronts(), FRONTS);
+    rig.until(secs(92), "a login at the next one", |rig| rig.logins() == 3);
+}
+
+#[test]
+fn a_refused_login_is_not_tried_again_when_its_front_goes_away() {
+    let mut rig = Rig::begun(&json!({"rules": [{"on": "ReqUserLogin", "tell": [answer(3)]}]}));
+    rig.until(secs(0), "a refusal", |rig| rig.market.login.is_refused());
+    rig.tell(&[json!({"call": "OnFrontDisconnected", "number": 0x1001})]);
+    rig.until_standing(|standing| standing.losses == 1);
+    (1..200).for_each(|now| rig.at(secs(now)));
+    assert_eq!(rig.market.due(), None, "nothing is waited for");
+    // Nor by a new object of the library.
+    rig.tell(&vec![json!({"call": "OnFrontDisconnected", "number": 0x1001}); 30]);
+    rig.until_standing(|standing| standing.losses == 31);
+    rig.at(secs(200));
+    rig.at(secs(210));
+    rig.until_standing(|standing| standing.is_up);
+    (210..300).for_each(|now| rig.at(secs(now)));
+    assert_eq!((rig.first_fronts().len(), rig.logins()), (2, 1));
 }
 
 #[test]

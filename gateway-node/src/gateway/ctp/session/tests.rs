@@ -66,6 +66,26 @@ fn every_wait_ends() {
 }
 
 #[test]
+fn a_front_that_needs_its_time_is_given_it() {
+    let mut session = Session::new(true);
+    let mut waits = Vec::new();
+    let mut now = T;
+    for _ in 0..5 {
+        let _ = session.on(now, Input::Connect);
+        let due = session.due().expect("it waits");
+        waits.push((due - now).as_secs());
+        now = due;
+        assert!(matches!(session.on(now, Input::Time), Some(Output::Silent(_))));
+    }
+    assert_eq!(waits, [15, 30, 60, 120, 120]);
+    assert_eq!(session.on(now, Input::Connect), Some(Output::Renew));
+    assert_eq!(session.on(now + Duration::from_secs(100), Input::FrontConnected), Some(Output::Authenticate));
+    let _ = session.on(now, Input::FrontDisconnected { reason: 0x1001, has_unsent: false });
+    let _ = session.on(now, Input::Connect);
+    assert_eq!(session.due(), Some(now + FRONT_PATIENCE), "it has answered");
+}
+
+#[test]
 fn a_lost_front_ends_whatever_was_under_way_and_the_next_connect_waits_for_it() {
     for length in 1..=way().len() {
         let (mut session, _) = after(way().into_iter().take(length).map(|(input, ..)| input));
