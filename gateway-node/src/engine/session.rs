@@ -21,6 +21,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 /// A login or a snapshot without an answer for this long is asked for again.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// While so many snapshots are awaited, refused cancels cause no more of them.
+const MOST_AWAITED: u64 = 8;
 /// While events are being lost, a snapshot is asked for no more often than this.
 const RESNAPSHOT: Duration = Duration::from_secs(1);
 
@@ -146,6 +148,13 @@ impl Session {
         self.look_again = Some(self.look_again.map_or(at, |due| due.min(at)));
     }
 
+    /// A session that ends now, and has lasted, was a good one.
+    fn forgive(&mut self, now: Now) {
+        if self.is_logged_in() && now.mono >= self.since + LAST_RETRY {
+            self.attempts = 0;
+        }
+    }
+
     /// What is due is due after this wait at the latest.
     fn hasten(&mut self, now: Now, wait: Duration) {
         let soon = now.mono + wait;
@@ -171,6 +180,7 @@ impl Engine {
             self.ask_for_snapshot(now, out);
         }
         if self.session.is_logged_in()
+            && self.session.asked.len() < MOST_AWAITED
             && let Some(refused) = self.session.refused_cancels.due(now.mono)
             && refused.is_any(|reference| self.is_working(reference))
         {
@@ -200,6 +210,7 @@ impl Engine {
 
     /// Begins a login; also what an operator's `connect` does.
     pub(super) fn login(&mut self, now: Now, out: &mut Effects) {
+        self.session.forgive(now);
         self.session.move_to(GatewayState::Connecting, None, Some(now.mono + PATIENCE * 3));
         out.push(Effect::Venue(VenueCommand::Connect(SessionStart {
             epoch: self.options.epoch,
@@ -210,6 +221,7 @@ impl Engine {
 
     /// Leaves the session for good, until somebody says `connect`.
     pub(super) fn logout(&mut self, reason: &str, out: &mut Effects) {
+        self.session.attempts = 0;
         self.session.move_to(GatewayState::Stopped, Some(reason.to_owned()), None);
         out.push(Effect::Venue(VenueCommand::Disconnect));
     }
@@ -309,8 +321,8 @@ impl Engine {
         if matches!(self.session.state, GatewayState::Stopped | GatewayState::Refused | GatewayState::Closing) {
             return;
         }
-        let has_lasted = self.session.is_logged_in() && now.mono >= self.session.since + LAST_RETRY;
-        self.session.attempts = if has_lasted { 1 } else { self.session.attempts.saturating_add(1) };
+        self.session.forgive(now);
+        self.session.attempts = self.session.attempts.saturating_add(1);
         let wait = backoff(self.session.attempts);
         self.log(now, LogLevel::Warning, format!("disconnected: {reason}; trying again in {} s", wait.as_secs()), out);
         self.session.move_to(GatewayState::Disconnected, Some(reason), Some(now.mono + wait));

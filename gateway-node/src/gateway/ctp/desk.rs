@@ -46,6 +46,8 @@ pub struct Settings {
     pub gateway: Name,
     /// Whether there is an auth code.
     pub has_auth_code: bool,
+    /// How many fronts there are.
+    pub fronts: usize,
     /// Between two queries.
     pub query_interval: Duration,
     /// The library and its version, for people.
@@ -119,7 +121,7 @@ impl Desk {
     #[must_use]
     pub fn new(settings: Settings) -> Desk {
         Desk {
-            session: Session::new(settings.has_auth_code),
+            session: Session::new(settings.has_auth_code, settings.fronts),
             queries: Queries::new(settings.query_interval),
             orders: Orders::default(),
             books: Books::new(settings.gateway.clone()),
@@ -292,9 +294,10 @@ impl Desk {
             TraderEvent::CancelRefused { action, failure } => {
                 self.cancel_refused("counter", &action, &failure, out);
             }
-            // The exchange's refusal is told to every session.
+            // The exchange's refusal is told to every session. Orders of earlier ones are cancelled from this one too.
             TraderEvent::CancelFailed { action, failure } => {
-                if self.key.as_ref().is_some_and(|key| self.orders.is_of(key, &action)) {
+                let is_ours = self.key.as_ref().is_some_and(|key| self.orders.is_of(key, &action));
+                if is_ours || self.orders.uncancelled(&action).is_some() {
                     self.cancel_refused("exchange", &action, &failure, out);
                 }
             }
@@ -357,11 +360,18 @@ impl Desk {
 
     /// A query was not answered. Orders that a mute counter takes nobody hears of again.
     fn note_unanswered(&mut self, now: Duration, query: Query, out: &mut Vec<Effect>) {
-        if !self.is_logged_in() && self.heard <= self.unanswered.1 {
-            let why = format!("the counter has not answered {}, and said nothing else", query.name());
+        let quiet = now.saturating_sub(self.heard);
+        if query == Query::Instruments && quiet >= MUTE_TIME {
+            let quiet = quiet.as_secs();
+            let why =
+                format!("the counter has not ended its answer to {}, and said nothing for {quiet} s", query.name());
             return self.drive(now, session::Input::Mute(why), out);
         }
         self.query_failed(now, query, "no answer came", out);
+        // Without its instruments the session has ended.
+        if query == Query::Instruments {
+            return;
+        }
         self.unanswered.0 += 1;
         let (count, since) = self.unanswered;
         if count < MUTE || !self.is_logged_in() {

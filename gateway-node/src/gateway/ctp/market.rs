@@ -35,11 +35,14 @@ const BATCH: usize = 500;
 ///
 /// [`TickQueue::push_soon`]: crate::gateway::TickQueue::push_soon
 const TICK_PATIENCE: Duration = Duration::from_millis(500);
-/// A front that is not there for so long is left for the next one; after each that was not, it is given twice as long, up
-/// to [`LONGEST_FRONT_PATIENCE`], so that one that is slow is reached.
+/// A front that is not there for so long is left for the next one; once none of them was, each is given twice as long, up to
+/// [`LONGEST_FRONT_PATIENCE`], so that one that is slow is reached.
 const FRONT_PATIENCE: Duration = Duration::from_secs(15);
 /// See [`FRONT_PATIENCE`].
 const LONGEST_FRONT_PATIENCE: Duration = Duration::from_secs(120);
+/// A front that is there when its time is up has a login under way, or hangs up again and again: it is looked at again
+/// after this.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// A front that has answered none of so many logins is left for the next one.
 const MOST_LOGINS: u32 = 2;
 /// What goes on is told to people this often.
@@ -87,6 +90,8 @@ pub(super) struct Market {
     losses: u64,
     /// When people were last told that the front is away.
     away_told: Option<Duration>,
+    /// Fronts that were left since the last login.
+    left: usize,
     /// The next front is tried then, if this one is still away.
     silent_until: Option<Duration>,
     /// Records that no tick could be made of, as last told.
@@ -172,6 +177,7 @@ impl Market {
             next_number: 0,
             losses: 0,
             away_told: None,
+            left: 0,
             silent_until: None,
             bad_told: 0,
             bad_told_at: None,
@@ -341,6 +347,8 @@ impl Market {
 
     fn logged_in(&mut self, now: Duration, told: &mut Vec<VenueEvent>) {
         self.rest.logged_in();
+        self.left = 0;
+        self.silent_until = None;
         // What is left over has stopped by itself.
         self.left_over.clear();
         self.left_over_until = None;
@@ -367,12 +375,11 @@ impl Market {
         let standing = self.link.standing();
         let was_in = self.login.is_in();
         self.login.look(standing);
-        if standing.is_up {
-            self.silent_until = None;
-        }
         if standing.losses != self.losses {
             self.losses = standing.losses;
-            self.silent_until = (!standing.is_up).then(|| now + self.front_patience());
+            // Each try in vain is a loss, and none of them is a reason to wait for longer.
+            let patience = self.front_patience();
+            self.silent_until.get_or_insert(now + patience);
             self.tell_loss(now, standing, was_in, told);
         }
         if let Some(rest) = self.rest.counted(now, standing.losses) {
@@ -405,8 +412,12 @@ impl Market {
         self.log_in(now, told);
         // Whoever is refused is refused by every front.
         if self.silent_until.take_if(|until| *until <= now).is_some() && !self.login.is_refused() {
-            let waited = self.front_patience().as_secs();
-            self.next_front(now, &format!("has not answered for {waited} s"), told);
+            if self.link.standing().is_up {
+                self.silent_until = (!self.login.is_in()).then_some(now + LOOK_AGAIN);
+            } else {
+                let waited = self.front_patience().as_secs();
+                self.next_front(now, &format!("has not answered for {waited} s"), told);
+            }
         }
         if self.login.is_in() && self.again.is_some_and(|due| due <= now) {
             let not_taken = std::mem::take(&mut self.not_taken);
@@ -451,12 +462,17 @@ impl Market {
             told.push(line(LogLevel::Critical, message));
             -1
         });
+        if code != 0 {
+            let message = format!("the library did not take the market data login ({code})");
+            told.push(line(LogLevel::Warning, message));
+        }
         self.login.sent(now, code == 0);
     }
 
     /// How long a front may take to answer at all.
     fn front_patience(&self) -> Duration {
-        FRONT_PATIENCE.saturating_mul(1 << self.rest.count().min(10)).min(LONGEST_FRONT_PATIENCE)
+        let rounds = self.left / self.parts.fronts.len().max(1);
+        FRONT_PATIENCE.saturating_mul(1 << rounds.min(10)).min(LONGEST_FRONT_PATIENCE)
     }
 
     /// Lets go of a front, which did this, and tries the next one a little later. A library that a front has taken and
@@ -465,10 +481,12 @@ impl Market {
         self.release();
         // The configuration names one at least.
         self.parts.fronts.rotate_left(1);
-        let rest = self.rest.begin(now).as_secs();
+        self.left += 1;
+        let rest = self.rest.briefly(now).as_secs();
+        let next = if self.parts.fronts.len() > 1 { "the next one" } else { "it anew" };
         let message = format!(
-            "there are no ticks: the market data front {did}; trying the next one in {rest} s; if it should by now, look \
-             at ctp.market_fronts and at the firewall"
+            "there are no ticks: the market data front {did}; trying {next} in {rest} s; if it should by now, look at \
+             ctp.market_fronts and at the firewall"
         );
         told.push(line(LogLevel::Warning, message));
     }

@@ -127,6 +127,7 @@ impl CtpGateway {
         let settings = Settings {
             gateway: name.clone(),
             has_auth_code: !identity.auth_code.is_empty(),
+            fronts: config.trader_fronts.len(),
             query_interval: config.query_interval(),
             venue: venue.into(),
             first_number: rand::random_range(1..1 << 30),

@@ -10,7 +10,7 @@ use ctp::trading::disconnect_in_words;
 
 /// A request without an answer for this long has failed: CTP takes requests that it never delivers.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// As long as a front may take to answer at all; after each that did not, twice as long, up to [`LONGEST_FRONT_PATIENCE`],
+/// As long as a front may take to answer at all; once none of them did, twice as long, up to [`LONGEST_FRONT_PATIENCE`],
 /// so that one that is slow is reached.
 const FRONT_PATIENCE: Duration = Duration::from_secs(15);
 /// See [`FRONT_PATIENCE`].
@@ -123,17 +123,19 @@ pub struct Session {
     has_auth_code: bool,
     /// Something of the last login may still be on its way: the next one begins with a new object of the library.
     is_stale: bool,
-    /// Fronts in a row that did not answer at all.
+    fronts: u32,
+    /// How often in a row a front did not answer at all.
     away: u32,
     /// When what is waited for is late.
     due: Option<Duration>,
 }
 
 impl Session {
-    /// A machine that nobody has told to connect; without an auth code nobody authenticates.
+    /// A machine that nobody has told to connect; without an auth code nobody authenticates. There are so many fronts.
     #[must_use]
-    pub fn new(has_auth_code: bool) -> Session {
-        Session { step: Step::Idle, has_front: false, has_auth_code, is_stale: false, away: 0, due: None }
+    pub fn new(has_auth_code: bool, fronts: usize) -> Session {
+        let fronts = u32::try_from(fronts).unwrap_or(u32::MAX).max(1);
+        Session { fronts, step: Step::Idle, has_front: false, has_auth_code, is_stale: false, away: 0, due: None }
     }
 
     /// How far it is.
@@ -266,7 +268,8 @@ impl Session {
     }
 
     fn wait_for_front(&mut self, now: Duration) {
-        let patience = FRONT_PATIENCE.saturating_mul(1 << self.away.min(10)).min(LONGEST_FRONT_PATIENCE);
+        let patience =
+            FRONT_PATIENCE.saturating_mul(1 << (self.away / self.fronts).min(10)).min(LONGEST_FRONT_PATIENCE);
         self.wait(now, Step::Front, patience);
     }
 

@@ -29,6 +29,7 @@ impl Rig {
         let settings = Settings {
             gateway: "ctp1".into(),
             has_auth_code: true,
+            fronts: 1,
             query_interval: Duration::from_secs(1),
             venue: "fake".into(),
             first_number: 0,
@@ -623,34 +624,48 @@ fn a_counter_that_falls_silent_before_it_has_listed_its_instruments_is_left_for_
     assert_eq!(rig.next_fronts, 0);
     rig.pass(Duration::from_secs(1));
     assert_eq!(rig.next_fronts, 1);
-    let said = "has not answered ReqQryInstrument, and said nothing else";
+    let said = "has not ended its answer to ReqQryInstrument, and said nothing for 60 s";
     assert!(
         matches!(rig.told.last(), Some(VenueEvent::Disconnected { reason }) if reason.contains(said)),
         "{:?}",
         rig.told
     );
-    // One that says other things stays.
-    let mut rig = Rig::new();
-    rig.begin_login("20261123", -7);
-    rig.pass(Duration::from_secs(30));
-    rig.event(TraderEvent::Order(Box::new(record(5, b'3', 0))));
-    rig.pass(Duration::from_secs(30));
-    assert_eq!(rig.next_fronts, 0);
-    assert!(matches!(rig.told.last(), Some(VenueEvent::Disconnected { reason }) if reason.contains("no answer came")));
+    // One that says other things stays; the day's orders, which it says first, are not enough.
+    for (heard, left) in [(30, 0), (2, 1)] {
+        let mut rig = Rig::new();
+        rig.begin_login("20261123", -7);
+        rig.pass(Duration::from_secs(heard));
+        rig.event(TraderEvent::Order(Box::new(record(5, b'3', 0))));
+        rig.pass(Duration::from_secs(60 - heard));
+        assert_eq!(rig.next_fronts, left);
+        assert!(matches!(rig.told.last(), Some(VenueEvent::Disconnected { .. })), "{:?}", rig.told);
+        assert_eq!(rig.desk.unanswered.0, 0, "nothing of it is counted in the next session");
+    }
 }
 
 #[test]
-fn a_counter_that_refuses_every_query_is_not_mute() {
+fn a_counter_that_refuses_a_query_is_not_mute() {
     let mut rig = Rig::new();
     rig.log_in(-7);
-    for _ in 0..200 {
-        rig.pass(Duration::from_secs(1));
-        let (number, _) = *rig.sent.last().expect("it asks");
-        let failure = Failure { code: 90, message: "CTP:查询未就绪".to_owned() };
-        rig.event(TraderEvent::RequestFailed { request: number, failure });
-    }
-    assert!(rig.desk.is_logged_in());
+    let unanswered = |rig: &mut Rig| {
+        let asked = rig.sent.len();
+        while rig.sent.len() == asked {
+            rig.pass(Duration::from_secs(1));
+        }
+        asked
+    };
+    unanswered(&mut rig);
+    unanswered(&mut rig);
+    assert_eq!(rig.desk.unanswered.0, 1);
+    let (number, _) = *rig.sent.last().expect("it asks");
+    let failure = Failure { code: 90, message: "CTP:查询未就绪".to_owned() };
+    rig.event(TraderEvent::RequestFailed { request: number, failure });
     assert_eq!(rig.desk.unanswered.0, 0);
+    unanswered(&mut rig);
+    unanswered(&mut rig);
+    assert_eq!(rig.desk.unanswered.0, 1);
+    let errors = rig.told.iter().filter(|event| matches!(event, VenueEvent::Log { level: LogLevel::Error, .. }));
+    assert_eq!(errors.count(), 0, "{:?}", rig.told);
 }
 
 #[test]
@@ -685,6 +700,13 @@ fn a_cancel_that_is_refused_to_a_working_order_has_it_looked_up() {
     assert_eq!(refused(&mut rig), [reference(5), reference(5)], "by either key");
     rig.event(TraderEvent::CancelRefused { action: action("6", ""), failure: failure() });
     assert_eq!(refused(&mut rig), [], "nobody knows of it");
+    // The next session cancels it by the exchange's number, which is all that the exchange says then.
+    rig.event(TraderEvent::FrontDisconnected { reason: 0x1001 });
+    rig.log_in(-8);
+    rig.told.clear();
+    let of_another = RefusedAction { front_id: 0, session_id: 0, ..action("", &working.order_sys_id) };
+    rig.event(TraderEvent::CancelFailed { action: of_another, failure: failure() });
+    assert_eq!(refused(&mut rig), [reference(5)]);
     rig.event(TraderEvent::Order(Box::new(record(5, b'5', 0))));
     rig.told.clear();
     rig.event(TraderEvent::CancelRefused { action: action("5", ""), failure: failure() });

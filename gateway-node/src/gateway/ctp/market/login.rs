@@ -29,6 +29,8 @@ pub(super) struct Login {
     state: State,
     /// Logins of this connection that came to nothing.
     in_vain: u32,
+    /// Logins in a row that CTP did not take.
+    not_taken: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub(super) enum Answer {
 
 impl Login {
     pub(super) fn new() -> Login {
-        Login { connection: 0, is_up: false, state: State::Out(Duration::ZERO), in_vain: 0 }
+        Login { connection: 0, is_up: false, state: State::Out(Duration::ZERO), in_vain: 0, not_taken: 0 }
     }
 
     /// The login on the next object: what was refused for good stays refused.
@@ -73,9 +75,9 @@ impl Login {
         self.state == State::Refused
     }
 
-    /// How many logins of this connection came to nothing, the last one among them.
+    /// How many logins of this connection nobody answered, or CTP did not take, the last one among them.
     pub(super) fn in_vain(&self) -> u32 {
-        if self.is_asked() { self.in_vain } else { 0 }
+        if self.is_asked() { self.in_vain } else { self.not_taken }
     }
 
     /// A login that nobody answered: the next one is its repetition.
@@ -94,7 +96,7 @@ impl Login {
         }
         if standing.connection != self.connection {
             self.connection = standing.connection;
-            self.in_vain = 0;
+            (self.in_vain, self.not_taken) = (0, 0);
         }
     }
 
@@ -114,6 +116,7 @@ impl Login {
     pub(super) fn sent(&mut self, now: Duration, is_taken: bool) {
         self.state = if is_taken { State::Asked(now + self.wait(UNANSWERED)) } else { State::Out(now + RETRY) };
         self.in_vain += u32::from(is_taken);
+        self.not_taken = if is_taken { 0 } else { self.not_taken + 1 };
     }
 
     /// The answer to one that was sent on this connection.
@@ -133,6 +136,8 @@ impl Login {
                 Answer::In
             }
             Some(failure) => {
+                // The front answers.
+                self.in_vain = 0;
                 self.state = if is_passing(failure) { State::Out(now + RETRY) } else { State::Refused };
                 Answer::Refused
             }
@@ -291,11 +296,27 @@ mod tests {
     }
 
     #[test]
+    fn a_front_that_refuses_for_a_while_answers() {
+        let mut login = Login::new();
+        login.look(up(1));
+        for second in [0, 10, 20, 30, 40] {
+            login.sent(secs(second), true);
+            assert_eq!(login.answered(secs(second), 1, Some(&failure(7))), Answer::Refused);
+        }
+        login.sent(secs(50), true);
+        assert_eq!((login.in_vain(), login.due(up(1))), (1, Some(secs(50) + UNANSWERED)));
+    }
+
+    #[test]
     fn what_ctp_did_not_take_is_sent_a_little_later() {
         let mut login = Login::new();
         login.look(up(1));
         login.sent(secs(0), false);
         assert_eq!(login.due(up(1)), Some(secs(10)));
         assert!(!login.is_asked());
+        login.sent(secs(10), false);
+        assert_eq!(login.in_vain(), 2);
+        login.look(up(2));
+        assert_eq!(login.in_vain(), 0, "of the connection before");
     }
 }

@@ -25,11 +25,6 @@ pub(super) struct Rest {
 }
 
 impl Rest {
-    /// Rests since the last login.
-    pub(super) fn count(&self) -> u32 {
-        self.rests
-    }
-
     /// When the next object is to be made, if one was let go.
     pub(super) fn until(&self) -> Option<Duration> {
         self.until
@@ -60,6 +55,12 @@ impl Rest {
             (self.since, self.losses) = (now, losses);
         }
         None
+    }
+
+    /// The shortest rest, and the next one is no longer for it: nobody was hammered.
+    pub(super) fn briefly(&mut self, now: Duration) -> Duration {
+        self.until = Some(now + FIRST);
+        FIRST
     }
 
     /// Begins a rest and says how long it is.

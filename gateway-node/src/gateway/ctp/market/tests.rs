@@ -144,12 +144,12 @@ fn nobody_logs_in_before_the_front_is_connected_and_one_that_says_nothing_is_lef
         }
     }
     assert_eq!(rig.logins(), 0);
-    // Each is given twice as long as the one before, up to two minutes, and each rest is twice as long, up to one.
-    assert_eq!(opened, [0, 15 + 2, 47 + 4, 111 + 8, 239 + 16, 375 + 32, 527 + 60, 707 + 60, 887 + 60]);
+    // Once none of them has answered, each is given twice as long as before, up to two minutes.
+    assert_eq!(opened, [0, 17, 34, 66, 98, 160, 222, 344, 466, 588, 710, 832, 954]);
     let turns = rig.first_fronts();
     assert!(turns.iter().zip(FRONTS.iter().cycle()).all(|(front, expected)| front == expected), "{turns:?}");
     let waits: Vec<&str> = rig.told.iter().filter_map(|told| told.split("has not answered for ").nth(1)).collect();
-    assert!(waits[0].starts_with("15 s; trying the next one in 2 s") && waits[4].starts_with("120 s"), "{waits:?}");
+    assert!(waits[0].starts_with("15 s; trying the next one in 2 s") && waits[6].starts_with("120 s"), "{waits:?}");
     rig.tell(&[json!({"call": "OnFrontConnected"})]);
     rig.until(secs(1_001), "a subscription", |rig| rig.subscriptions() == 1);
     assert_eq!(rig.logins(), 1);
@@ -167,6 +167,20 @@ fn a_front_that_answers_no_login_is_left_for_the_next() {
     rig.at(secs(92));
     assert_eq!(rig.first_fronts(), FRONTS);
     rig.until(secs(92), "a login at the next one", |rig| rig.logins() == 3);
+}
+
+#[test]
+fn a_front_that_hangs_up_every_second_is_left_for_the_next() {
+    let mut rig = Rig::begun(&json!({"never_connect": true}));
+    for now in 1..=15 {
+        rig.tell(&[json!({"call": "OnFrontDisconnected", "number": 0x1001})]);
+        rig.until_standing(|standing| standing.losses == now);
+        assert_eq!(rig.asked("Release").len(), 0, "at {now} s; told: {:?}", rig.told);
+        rig.at(secs(now));
+    }
+    assert_eq!(rig.asked("Release").len(), 1, "{:?}", rig.told);
+    rig.at(secs(17));
+    assert_eq!(rig.first_fronts(), FRONTS);
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn failure(code: i32) -> Failure {
 
 /// A machine that has taken these inputs, and what the last of them led to.
 fn after(inputs: impl IntoIterator<Item = Input>) -> (Session, Option<Output>) {
-    let mut session = Session::new(true);
+    let mut session = Session::new(true, 1);
     let mut last = None;
     for input in inputs {
         last = session.on(T, input);
@@ -36,7 +36,7 @@ fn way() -> [(Input, Option<Output>, Step); 6] {
 
 #[test]
 fn the_way_through() {
-    let mut session = Session::new(true);
+    let mut session = Session::new(true, 1);
     for (input, output, step) in way() {
         assert_eq!(session.on(T, input.clone()), output, "{input:?}");
         assert_eq!(session.step(), step);
@@ -48,7 +48,7 @@ fn the_way_through() {
 
 #[test]
 fn without_an_auth_code_nobody_authenticates() {
-    let mut session = Session::new(false);
+    let mut session = Session::new(false, 1);
     assert_eq!(session.on(T, Input::FrontConnected), None, "nobody wants a session yet");
     assert_eq!(session.on(T, Input::Connect), Some(Output::Login));
 }
@@ -67,7 +67,7 @@ fn every_wait_ends() {
 
 #[test]
 fn a_front_that_needs_its_time_is_given_it() {
-    let mut session = Session::new(true);
+    let mut session = Session::new(true, 1);
     let mut waits = Vec::new();
     let mut now = T;
     for _ in 0..5 {
@@ -78,6 +78,15 @@ fn a_front_that_needs_its_time_is_given_it() {
         assert!(matches!(session.on(now, Input::Time), Some(Output::Silent(_))));
     }
     assert_eq!(waits, [15, 30, 60, 120, 120]);
+    let mut several = Session::new(true, 3);
+    let mut waits = Vec::new();
+    for _ in 0..7 {
+        let _ = several.on(T, Input::Connect);
+        let due = several.due().expect("it waits");
+        waits.push((due - T).as_secs());
+        let _ = several.on(due, Input::Time);
+    }
+    assert_eq!(waits, [15, 15, 15, 30, 30, 30, 60], "each of three as long");
     assert_eq!(session.on(now, Input::Connect), Some(Output::Renew));
     assert_eq!(session.on(now + Duration::from_secs(100), Input::FrontConnected), Some(Output::Authenticate));
     let _ = session.on(now, Input::FrontDisconnected { reason: 0x1001, has_unsent: false });
@@ -193,7 +202,7 @@ proptest! {
     /// and after a refusal nothing is sent until somebody connects.
     #[test]
     fn no_order_of_inputs_confuses_it(inputs in proptest::collection::vec((inputs(), 0..20_u64), 0..80)) {
-        let mut session = Session::new(true);
+        let mut session = Session::new(true, 1);
         let (mut now, mut begun, mut is_refused) = (T, false, false);
         for (input, seconds) in inputs {
             now += Duration::from_secs(seconds);
