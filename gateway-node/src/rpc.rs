@@ -187,7 +187,7 @@ fn routes(gateway: &str, group: &str, added: &HashMap<String, Handler>) -> Route
         .map(|(name, route)| {
             let group = if route.stops_trading() { format!("{group}-stopping") } else { group.to_owned() };
             let endpoint = Endpoint::new(name.to_owned(), subject::rpc(gateway, name), group);
-            (subject::token(name).to_string(), (route, Arc::new(endpoint)))
+            (subject::token(name), (route, Arc::new(endpoint)))
         })
         .collect()
 }
@@ -377,6 +377,26 @@ fn number<N: FromStr>(headers: Option<&HeaderMap>, name: &HeaderName, wrong: &st
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_method_has_a_route_and_what_stops_trading_a_group_of_its_own() {
+        let handler: Handler = Arc::new(|_, _| futures::future::ready(Ok(serde_json::Value::Null)).boxed());
+        let routes = routes("sim1", "sim1-7", &HashMap::from([("re balance".to_owned(), handler)]));
+        assert_eq!(routes.len(), Method::ALL.len() + 1);
+        for (token, (route, endpoint)) in &routes {
+            assert_eq!(endpoint.subject, format!("rpc.sim1.{token}"));
+            let group = if route.stops_trading() { "sim1-7-stopping" } else { "sim1-7" };
+            assert_eq!(endpoint.queue_group, group, "{token}");
+        }
+        assert!(routes["halt"].0.stops_trading() && !routes["resume"].0.stops_trading());
+        assert_eq!(routes["re%20balance"].1.name, "re balance");
+    }
+
+    #[test]
+    fn a_clients_name_is_cut_between_letters() {
+        assert_eq!(client_name("desk"), "desk");
+        assert_eq!(client_name(&"é".repeat(65)), "é".repeat(64));
+    }
 
     #[test]
     fn a_trace_is_read_and_nonsense_is_none() {

@@ -135,6 +135,8 @@ async fn a_killed_node_finds_its_orders_again_and_doubles_nothing() {
     desk.market(3000.0, 3001.0).await;
     let filled = buy(3001.0, 2.0);
     desk.send(&filled, OrderStatus::AllTraded).await;
+    // LocalCTP writes table by table, in the midst of whatever happens: what it writes from here on has all of the fill.
+    desk.until_written(1).await;
     let (rests, taken_back) = (buy(2980.0, 1.0), buy(2981.0, 1.0));
     desk.send(&taken_back, OrderStatus::NotTraded).await;
     desk.gateway.cancel_order(&CancelRequest::new(taken_back.orderid.clone())).await.expect("taken");
