@@ -45,6 +45,12 @@ async fn a_killed_node_goes_on_from_its_journal_and_stops_the_broker_it_left_beh
         (trades.iter().map(|t| t.volume).sum::<f64>() == 2.0).then_some(trades)
     })
     .await;
+    // What the venue has told of it is in the journal before anybody reads it.
+    eventually("the second order to rest", || async {
+        let orders: Vec<Order> = list(&client, "sim1", "get_all_orders").await;
+        orders.iter().any(|o| o.orderid == rests.orderid && o.status == OrderStatus::NotTraded).then_some(())
+    })
+    .await;
     let left = home.server().expect("a broker runs");
     node.kill().await;
     assert_eq!(home.server(), Some(left), "the broker outlives a killed node");

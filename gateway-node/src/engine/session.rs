@@ -38,7 +38,7 @@ pub(super) struct Session {
     journalled: Vec<VenueReference>,
     /// Contracts that this session has told.
     told: BTreeSet<InstrumentId>,
-    /// Sessions in a row that did not come to be, or did not last.
+    /// Logins in a row that did not lead to READY.
     attempts: u32,
     /// When to do the next thing that nobody else will start.
     due: Option<Duration>,
@@ -148,13 +148,6 @@ impl Session {
         self.look_again = Some(self.look_again.map_or(at, |due| due.min(at)));
     }
 
-    /// A session that ends now, and has lasted, was a good one.
-    fn forgive(&mut self, now: Now) {
-        if self.is_logged_in() && now.mono >= self.since + LAST_RETRY {
-            self.attempts = 0;
-        }
-    }
-
     /// What is due is due after this wait at the latest.
     fn hasten(&mut self, now: Now, wait: Duration) {
         let soon = now.mono + wait;
@@ -210,7 +203,6 @@ impl Engine {
 
     /// Begins a login; also what an operator's `connect` does.
     pub(super) fn login(&mut self, now: Now, out: &mut Effects) {
-        self.session.forgive(now);
         self.session.move_to(GatewayState::Connecting, None, Some(now.mono + PATIENCE * 3));
         out.push(Effect::Venue(VenueCommand::Connect(SessionStart {
             epoch: self.options.epoch,
@@ -286,6 +278,7 @@ impl Engine {
             self.session.hasten(now, RESNAPSHOT);
             return;
         }
+        self.session.attempts = 0;
         self.session.move_to(GatewayState::Ready, None, None);
         let line = if was_dirty { "reconciled: orders are taken again" } else { "ready" };
         self.log(now, LogLevel::Info, line, out);
@@ -321,7 +314,6 @@ impl Engine {
         if matches!(self.session.state, GatewayState::Stopped | GatewayState::Refused | GatewayState::Closing) {
             return;
         }
-        self.session.forgive(now);
         self.session.attempts = self.session.attempts.saturating_add(1);
         let wait = backoff(self.session.attempts);
         self.log(now, LogLevel::Warning, format!("disconnected: {reason}; trying again in {} s", wait.as_secs()), out);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, FixedOffset, TimeDelta, Timelike};
+use chrono::{DateTime, Datelike, FixedOffset, Timelike};
 use client_sdk::{Client, Filter, GatewayHandle, TickStream};
 use nix::sys::signal::Signal;
 use protocol::{
@@ -288,9 +288,8 @@ fn china_now() -> DateTime<FixedOffset> {
 }
 
 /// LocalCTP's trading day ends at 20:00 of its own time zone, and orders of an earlier day are gone when it starts
-/// again: about then it lives elsewhere.
+/// again; and when it starts in the hours before, behind the market's close, positions have lost what they cost. From the
+/// afternoon until then it lives six hours to the west.
 fn zone() -> &'static str {
-    let now = china_now();
-    let at_eight = now.with_hour(20).and_then(|time| time.with_minute(0)).expect("a time");
-    if (now - at_eight).abs() < TimeDelta::minutes(15) { "CST-9" } else { "CST-8" }
+    if (14..21).contains(&china_now().hour()) { "CST-2" } else { "CST-8" }
 }
